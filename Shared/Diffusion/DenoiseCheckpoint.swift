@@ -1,0 +1,64 @@
+package import Failure
+package import Tensor
+
+/// Everything that a denoising run needs to go on after a step, on any machine, to the same bits.
+package struct DenoiseCheckpoint: Sendable {
+    /// The latents after the last completed step.
+    package var latents: Tensor
+    /// Steps done; the next one is `timesteps[completedSteps]`.
+    package var completedSteps: Int
+    /// The DPM sampler's memory: x0 as the last step estimated it, float32. Nil before the first step.
+    package var previousOriginal: Tensor?
+    /// The noise generator where the last step left it.
+    package var generator: TorchGenerator
+
+    package init(latents: Tensor, completedSteps: Int, previousOriginal: Tensor?, generator: TorchGenerator) {
+        self.latents = latents
+        self.completedSteps = completedSteps
+        self.previousOriginal = previousOriginal
+        self.generator = generator
+    }
+
+    private static let format = "zoetrope-denoise-checkpoint/1"
+
+    /// The checkpoint as a safetensors file in a uint8 tensor: `latents`, `previous_original`, `generator` and, in the
+    /// metadata, the format and the steps done.
+    package func encode() -> Tensor {
+        var tensors = [("latents", latents), ("generator", Tensor(bytes: generator.state))]
+        if let previousOriginal { tensors.append(("previous_original", previousOriginal)) }
+        return SafetensorsWriter.encode(
+            tensors, metadata: ["format": Self.format, "completed_steps": String(completedSteps)])
+    }
+
+    /// Reads what `encode` made; anything else is `checkpoint_invalid`.
+    package init(decoding bytes: Tensor) throws(Failure) {
+        guard bytes.dtype == .uint8, bytes.shape.count == 1 else {
+            throw Self.invalid("it is \(bytes.dtype) of shape \(bytes.shape), not bytes")
+        }
+        do throws(Failure) {
+            let file = try SafetensorsFile(bytes: bytes, label: "denoise checkpoint")
+            guard file.metadata["format"] == Self.format else {
+                throw Self.invalid("its format is \(file.metadata["format"] ?? "not given"), not \(Self.format)")
+            }
+            guard let steps = file.metadata["completed_steps"].flatMap({ Int($0) }), steps >= 0 else {
+                throw Self.invalid("the number of completed steps is missing")
+            }
+            completedSteps = steps
+            latents = try file.tensor("latents")
+            let state = try file.tensor("generator").withUnsafeBytes { [UInt8]($0) }
+            generator = try TorchGenerator(state: state)
+            previousOriginal = file.contains("previous_original") ? try file.tensor("previous_original") : nil
+        } catch {
+            throw error.code == "checkpoint_invalid" ? error : Self.invalid(error.message)
+        }
+        guard latents.dtype.isFloatingPoint, previousOriginal?.shape ?? latents.shape == latents.shape,
+            previousOriginal?.dtype ?? .float32 == .float32
+        else {
+            throw Self.invalid("its tensors do not fit together")
+        }
+    }
+
+    private static func invalid(_ reason: String) -> Failure {
+        Failure("checkpoint_invalid", "The denoise checkpoint cannot be used: \(reason).", field: "checkpoint")
+    }
+}
