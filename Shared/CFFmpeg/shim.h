@@ -1,0 +1,26 @@
+/* FFmpeg for Swift: the headers in use, and functions in place of macros that Swift does not import. */
+#ifndef ZOETROPE_CFFMPEG_SHIM_H
+#define ZOETROPE_CFFMPEG_SHIM_H
+
+#include <errno.h>
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/avutil.h>
+#include <libavutil/dict.h>
+#include <libavutil/error.h>
+#include <libavutil/imgutils.h>
+#include <libavutil/log.h>
+#include <libavutil/opt.h>
+#include <libavutil/pixdesc.h>
+#include <libswscale/swscale.h>
+#include <stdarg.h>
+
+static inline int zt_error_end_of_file(void) { return AVERROR_EOF; }
+static inline int zt_error_try_again(void) { return AVERROR(EAGAIN); }
+static inline int64_t zt_no_timestamp(void) { return AV_NOPTS_VALUE; }
+static inline int zt_codec_flag_global_header(void) { return AV_CODEC_FLAG_GLOBAL_HEADER; }
+static inline int zt_codec_flag_fixed_quality(void) { return AV_CODEC_FLAG_QSCALE; }
+static inline int zt_quality_to_lambda(int quality) { return quality * FF_QP2LAMBDA; }
+static inline int zt_log_level_error(void) { return AV_LOG_ERROR; }
+
+#endif

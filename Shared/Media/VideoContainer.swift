@@ -1,0 +1,66 @@
+/// The files that a video can be written as.
+package enum VideoContainer: String, Sendable, Hashable, CaseIterable {
+    /// H.264 4:2:0, the index in front so that playing starts before the download ends.
+    case mp4
+    /// VP9 4:2:0.
+    case webm
+    /// One palette of 256 colours for the whole video; times in hundredths of a second.
+    case gif
+    /// FFV1, every RGB value kept exactly.
+    case mkv
+
+    /// The container that a file name's extension stands for, in upper or lower case.
+    package init?(pathExtension: String) { self.init(rawValue: pathExtension.lowercased()) }
+
+    /// Without the dot.
+    package var fileExtension: String { rawValue }
+
+    package var mimeType: String {
+        switch self {
+        case .mp4: "video/mp4"
+        case .webm: "video/webm"
+        case .gif: "image/gif"
+        case .mkv: "video/x-matroska"
+        }
+    }
+
+    /// FFmpeg's name of the format.
+    var muxerName: String { self == .mkv ? "matroska" : rawValue }
+
+    /// FFmpeg's name of the encoder.
+    var encoderName: String {
+        switch self {
+        case .mp4: "libx264"
+        case .webm: "libvpx-vp9"
+        case .gif: "gif"
+        case .mkv: "ffv1"
+        }
+    }
+
+    /// Whether chroma is stored for 2×2 pixels, so that both extents must be even.
+    var hasSubsampledChroma: Bool { self == .mp4 || self == .webm }
+
+    /// Encoder options; `quality` is the constant rate factor of the lossy codecs, lower is better.
+    func encoderOptions(quality: Int?) -> [String: String] {
+        switch self {
+        case .mp4: ["preset": "medium", "crf": String(quality ?? 18)]
+        case .webm: ["crf": String(quality ?? 24), "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"]
+        case .gif: [:]
+        case .mkv: ["level": "3", "slicecrc": "1", "g": "1"]
+        }
+    }
+
+    /// Muxer options. The iTunes tags of mp4 know few keys; others need QuickTime's free-form tags.
+    func muxerOptions(metadata: [String: String], rate: FrameRate) -> [String: String] {
+        guard self == .mp4 else { return [:] }
+        // A clock that divides a frame's time, so that the file's duration is exact and not rounded to milliseconds.
+        let clock = Int(rate.numerator) * (rate.numerator < 1000 ? 1000 : 1)
+        let knownKeys: Set<String> = [
+            "title", "comment", "description", "artist", "date", "genre", "copyright", "synopsis",
+        ]
+        return [
+            "movflags": knownKeys.isSuperset(of: metadata.keys) ? "+faststart" : "+faststart+use_metadata_tags",
+            "movie_timescale": String(clock),
+        ]
+    }
+}
