@@ -1,0 +1,41 @@
+import Glibc
+
+/// Bytes that tensors look into: owned memory, or a mapped file kept alive by `owner`.
+///
+/// `@unchecked Sendable`: the address and length never change, and bytes are written only through
+/// `Tensor.withUnsafeMutableBytes`, which first makes sure that exactly one tensor holds this storage
+/// and that the storage is writable. Shared storage is therefore read-only.
+package final class TensorStorage: @unchecked Sendable {
+    let address: UnsafeMutableRawPointer
+    package let byteCount: Int
+    let isWritable: Bool
+    private let release: @Sendable (UnsafeMutableRawPointer, Int) -> Void
+
+    /// Bytes from which the allocator maps every block afresh. Such blocks ask for huge pages: the first touch of pages
+    /// of 4 KiB would cost as much as a
+    /// matrix product over them.
+    private static let hugeBlock = 32 << 20
+
+    /// Allocates uninitialised memory aligned to 64 bytes.
+    package init(byteCount: Int) {
+        self.byteCount = byteCount
+        let isHuge = byteCount >= Self.hugeBlock
+        address = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 64), alignment: isHuge ? 2 << 20 : 64)
+        if isHuge { madvise(address, byteCount & ~((2 << 20) - 1), MADV_HUGEPAGE) }
+        isWritable = true
+        release = { pointer, _ in pointer.deallocate() }
+    }
+
+    /// Takes over memory that somebody else made; `release` runs once, on whichever thread drops the last reference.
+    package init(
+        adopting address: UnsafeMutableRawPointer, byteCount: Int, isWritable: Bool,
+        release: @escaping @Sendable (UnsafeMutableRawPointer, Int) -> Void
+    ) {
+        self.address = address
+        self.byteCount = byteCount
+        self.isWritable = isWritable
+        self.release = release
+    }
+
+    deinit { release(address, byteCount) }
+}
