@@ -1,0 +1,111 @@
+package import Checkpoint
+package import Compute
+package import Failure
+package import Tensor
+
+/// The decoder half of CogVideoX's causal video autoencoder (`AutoencoderKLCogVideoX.decode`): latents to pixels.
+///
+/// Immutable and shared: open one `DecodingRun` a job, or call `decode`.
+package final class AutoencoderKLDecoder: Sendable {
+    package let config: AutoencoderKLConfig
+    /// The dtype of activations; norms take their statistics in float32 regardless.
+    package let dtype: DType
+    private let backend: any Backend
+    private let inputConvolution: CausalConvolution
+    /// The middle block, then each level's resnets with the upsampler that follows them.
+    private let stages: [(resnets: [DecoderResnet], upsampler: DecoderUpsampler?)]
+    private let outputNorm: SpatialNorm
+    private let outputConvolution: CausalConvolution
+
+    /// Loads the decoder from `vae/` of a checkpoint for work in `dtype` (float32 or bfloat16).
+    ///
+    /// The encoder's keys must be there but are not loaded. Fails with `checkpoint_keys_mismatch` and the codes of
+    /// `ModelFolder.weights`.
+    package init(folder: ModelFolder, backend: any Backend, dtype: DType) throws(Failure) {
+        requireWorkingDType(dtype)
+        config = folder.vae
+        self.dtype = dtype
+        self.backend = backend
+        let weights = try folder.weights(.vae)
+        try weights.check(expected: Self.expectedWeights(config))
+        let loader = LayerLoader(weights: weights, backend: backend, dtype: dtype)
+        let groups = config.normNumGroups
+        let plan = DecoderPlan(config)
+        inputConvolution = try CausalConvolution(loader, "decoder.conv_in")
+        var stages: [(resnets: [DecoderResnet], upsampler: DecoderUpsampler?)] = []
+        for level in [nil] + plan.channels.indices.map(Optional.some) {
+            var resnets: [DecoderResnet] = []
+            for resnet in plan.resnets where resnet.level == level {
+                resnets.append(try DecoderResnet(loader, resnet, groups: groups))
+            }
+            var upsampler: DecoderUpsampler?
+            for planned in plan.upsamplers where planned.level == level {
+                upsampler = try DecoderUpsampler(loader, planned)
+            }
+            stages.append((resnets, upsampler))
+        }
+        self.stages = stages
+        outputNorm = try SpatialNorm(loader, "decoder.norm_out", groups: groups)
+        outputConvolution = try CausalConvolution(loader, "decoder.conv_out")
+    }
+
+    /// Every key of the checkpoint, encoder and decoder, and its shape.
+    package static func expectedWeights(_ config: AutoencoderKLConfig) -> [String: [Int]] {
+        AutoencoderWeights.expected(config).shapes
+    }
+
+    /// Pixel frames that `latentFrames` decode to: 4F − 3 for an odd count and 4F for an even one.
+    package func frameCount(latentFrames: Int) -> Int {
+        latentFrames % 2 == 1
+            ? config.temporalCompressionRatio * (latentFrames - 1) + 1
+            : config.temporalCompressionRatio * latentFrames
+    }
+
+    /// Starts decoding pipeline latents `[frames, latentChannels, height, width]`, floating point.
+    ///
+    /// Fails with `latents_misshapen` and `numeric_fault`.
+    package func run(latents: Tensor) throws(Failure) -> DecodingRun {
+        guard latents.dtype.isFloatingPoint, latents.shape.count == 4, latents.shape[1] == config.latentChannels,
+            latents.shape.allSatisfy({ (1...(1 << 14)).contains($0) })
+        else {
+            throw Failure(
+                "latents_misshapen",
+                "Latents are \(latents.shape) \(latents.dtype), but the decoder reads floating point of shape "
+                    + "[frames, \(config.latentChannels), height, width].",
+                field: "latents")
+        }
+        try latents.requireFinite("The latent tensor", field: "latents")
+        let scaled = backend.converted(latents, to: .float32).scaled(by: Float(1 / config.scalingFactor))
+        return DecodingRun(decoder: self, latents: backend.permuted(scaled, axes: [0, 2, 3, 1]))
+    }
+
+    /// Decodes pipeline latents `[frames, latentChannels, height, width]` chunk by chunk.
+    ///
+    /// `frames` receives `[t, H, W, 3]` float32 in [0, 1], in order; `progress` is then told (chunks done, chunks).
+    /// Either may throw to stop. The leading frames that CogVideoX 1.5 pads with must have been dropped before.
+    package func decode(
+        latents: Tensor, progress: (Int, Int) throws(Failure) -> Void = { (_, _) throws(Failure) in },
+        frames: (Tensor) throws(Failure) -> Void
+    ) throws(Failure) {
+        var run = try run(latents: latents)
+        while let chunk = try run.next() {
+            try frames(chunk)
+            try progress(run.chunksDone, run.chunkCount)
+        }
+    }
+
+    /// Decodes one chunk of unscaled latents `[frames, height, width, channels]` float32 → `[t, H, W, 3]`.
+    func chunk(_ latents: Tensor, caches: inout ConvolutionCaches) -> Tensor {
+        let shape = latents.shape
+        let condition = LatentChunk(
+            rows: latents.reshaped([shape[0] * shape[1] * shape[2], shape[3]]), frames: shape[0], height: shape[1],
+            width: shape[2])
+        var x = inputConvolution(backend.converted(latents, to: dtype), caches: &caches, backend: backend)
+        for stage in stages {
+            for resnet in stage.resnets { x = resnet(x, latents: condition, caches: &caches, backend: backend) }
+            if let upsampler = stage.upsampler { x = upsampler(x, backend: backend) }
+        }
+        x = outputNorm(x, latents: condition, backend: backend)
+        return backend.converted(outputConvolution(x, caches: &caches, backend: backend), to: .float32)
+    }
+}

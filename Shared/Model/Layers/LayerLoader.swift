@@ -1,0 +1,55 @@
+import Checkpoint
+import Compute
+import Failure
+import Tensor
+
+/// Weight and bias of a LayerNorm or GroupNorm in float32; both nil when the norm is not affine.
+struct NormWeights: Sendable {
+    let weight: Tensor?
+    let bias: Tensor?
+}
+
+/// Turns checkpoint tensors into layer weights of one backend and working dtype.
+///
+/// The keys must have been checked with `WeightMap.check`, so shapes are right here.
+struct LayerLoader {
+    let weights: WeightMap
+    let backend: any Backend
+    let dtype: DType
+
+    /// A linear layer; `dtype` nil means the working dtype. The bias is used when the checkpoint has one.
+    func linear(_ name: String, dtype override: DType? = nil) throws(Failure) -> any LinearWeights {
+        backend.linearWeights(
+            try weights.tensor("\(name).weight"), bias: try bias(name), dtype: override ?? dtype)
+    }
+
+    /// A layer whose weight is stored as a convolution but acts as `[outputs, everything else]`.
+    func flattenedLinear(_ name: String, dtype override: DType? = nil) throws(Failure) -> any LinearWeights {
+        let weight = try weights.tensor("\(name).weight")
+        let flat = weight.reshaped([weight.shape[0], weight.count / max(weight.shape[0], 1)])
+        return backend.linearWeights(flat, bias: try bias(name), dtype: override ?? dtype)
+    }
+
+    /// A convolution; a two-dimensional kernel acts on each frame by itself.
+    func convolution(_ name: String) throws(Failure) -> any ConvolutionWeights {
+        var weight = try weights.tensor("\(name).weight")
+        if weight.shape.count == 4 {
+            weight = weight.reshaped(Array(weight.shape[..<2]) + [1] + Array(weight.shape[2...]))
+        }
+        return backend.convolutionWeights(weight, bias: try bias(name), dtype: dtype)
+    }
+
+    /// A small parameter in float32.
+    func vector(_ key: String) throws(Failure) -> Tensor {
+        backend.converted(try weights.tensor(key), to: .float32)
+    }
+
+    func norm(_ name: String, affine: Bool = true) throws(Failure) -> NormWeights {
+        guard affine else { return NormWeights(weight: nil, bias: nil) }
+        return NormWeights(weight: try vector("\(name).weight"), bias: try vector("\(name).bias"))
+    }
+
+    private func bias(_ name: String) throws(Failure) -> Tensor? {
+        weights.contains("\(name).bias") ? try weights.tensor("\(name).bias") : nil
+    }
+}

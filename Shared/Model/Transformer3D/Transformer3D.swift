@@ -1,0 +1,94 @@
+package import Checkpoint
+package import Compute
+package import Failure
+package import Tensor
+
+/// The diffusion transformer of CogVideoX (`CogVideoXTransformer3DModel`): 2b, 5b, 1.5 and their image-to-video kin.
+///
+/// Immutable and shared: open one `DenoisingSession` a job.
+package final class Transformer3D: Sendable {
+    package let config: Transformer3DConfig
+    /// The dtype of activations; statistics, softmax, rotary embedding and modulation vectors are float32 regardless.
+    package let dtype: DType
+    let backend: any Backend
+    let patchEmbedding: PatchEmbedding
+    let conditioning: TimestepConditioning
+    let blocks: [TransformerBlock]
+    let head: OutputHead
+
+    /// Loads `transformer/` of a checkpoint for work in `dtype` (float32 or bfloat16); weights may be F16, BF16 or F32.
+    ///
+    /// Fails with `checkpoint_keys_mismatch`, which lists every wrong key, and the codes of `ModelFolder.weights`.
+    package init(folder: ModelFolder, backend: any Backend, dtype: DType) throws(Failure) {
+        requireWorkingDType(dtype)
+        let config = folder.transformer
+        self.config = config
+        self.dtype = dtype
+        self.backend = backend
+        let weights = try folder.weights(.transformer)
+        // Fun checkpoints carry a position table that their configuration does not use.
+        try weights.check(expected: Self.expectedWeights(config)) { $0 == PatchEmbedding.learnedPositionsKey }
+        let loader = LayerLoader(weights: weights, backend: backend, dtype: dtype)
+        patchEmbedding = try PatchEmbedding(loader, config: config)
+        conditioning = TimestepConditioning(config: config, weights: weights, backend: backend)
+        var blocks: [TransformerBlock] = []
+        for index in 0..<config.numLayers {
+            blocks.append(try TransformerBlock(loader, prefix: "transformer_blocks.\(index)", config: config))
+        }
+        self.blocks = blocks
+        head = try OutputHead(loader, config: config)
+    }
+
+    /// Every key of the checkpoint and its shape.
+    package static func expectedWeights(_ config: Transformer3DConfig) -> [String: [Int]] {
+        var expected = ExpectedWeights()
+        PatchEmbedding.expect(&expected, config: config)
+        TimestepConditioning.expect(&expected, config: config)
+        for index in 0..<config.numLayers {
+            TransformerBlock.expect(&expected, prefix: "transformer_blocks.\(index)", config: config)
+        }
+        OutputHead.expect(&expected, config: config)
+        return expected.shapes
+    }
+
+    /// Prepares everything that does not change from step to step of one job.
+    ///
+    /// `promptEmbeddings` are text features `[length, textEmbedDim]`, one for each prediction that a step needs
+    /// (negative and positive for classifier-free guidance), all of one length up to `maxTextSeqLength`. `timesteps`
+    /// are those that will be asked for. Fails with `prompt_embeds_misshapen`, `numeric_fault` and the codes of `LatentGeometry`.
+    package func session(
+        frames: Int, height: Int, width: Int, promptEmbeddings: [Tensor], timesteps: [Int]
+    ) throws(Failure) -> DenoisingSession {
+        let geometry = try LatentGeometry(config: config, frames: frames, height: height, width: width)
+        try check(promptEmbeddings)
+        guard !timesteps.isEmpty else {
+            throw Failure("timesteps_missing", "A session needs at least one timestep.", field: "timesteps")
+        }
+        return DenoisingSession(
+            transformer: self, geometry: geometry,
+            text: promptEmbeddings.map { patchEmbedding.text($0, backend: backend) },
+            modulations: try conditioning.modulations(timesteps: timesteps))
+    }
+
+    private func check(_ promptEmbeddings: [Tensor]) throws(Failure) {
+        let length = promptEmbeddings.first?.shape.first ?? 0
+        let lengths =
+            config.useLearnedPositionalEmbeddings
+            ? config.maxTextSeqLength...config.maxTextSeqLength : 1...config.maxTextSeqLength
+        for embedding in promptEmbeddings {
+            guard embedding.dtype.isFloatingPoint, embedding.shape == [length, config.textEmbedDim],
+                lengths.contains(length)
+            else {
+                throw Failure(
+                    "prompt_embeds_misshapen",
+                    "Prompt embeddings are \(embedding.shape) \(embedding.dtype), but must be floating point of shape "
+                        + "[\(lengths.lowerBound)…\(lengths.upperBound), \(config.textEmbedDim)], all alike.",
+                    field: "prompt_embeds", remedy: "Encode the prompts with the text encoder of this checkpoint.")
+            }
+            try embedding.requireFinite("The prompt embedding", field: "prompt_embeds")
+        }
+        guard !promptEmbeddings.isEmpty else {
+            throw Failure("prompt_embeds_misshapen", "There is no prompt embedding.", field: "prompt_embeds")
+        }
+    }
+}

@@ -1,0 +1,255 @@
+"""Makes the golden fixtures of this folder from the reference implementation.
+
+Every fixture is a tiny CogVideoX checkpoint with random weights, written by `save_pretrained`, together with what
+diffusers and transformers computed from it (`expected.safetensors`, float32) and the requests that were made
+(`request.json`, one object a run; the keys of a run's tensors begin with its name).
+
+    python make_fixtures.py        needs torch, diffusers, transformers, sentencepiece; writes beside this file
+
+The weights depend on the torch version, so all fixtures must be made anew together.
+"""
+
+import json
+import math
+import pathlib
+import shutil
+
+import torch
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
+from diffusers.models.embeddings import get_3d_rotary_pos_embed
+from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+from safetensors.torch import save_file
+from transformers import AutoTokenizer, T5Config, T5EncoderModel
+
+HERE = pathlib.Path(__file__).parent
+TOKENIZER = HERE.parent.parent / "Shared/DemoModel/cogvideox-demo/tokenizer"
+PROMPT = "the sun rising over green hills"
+NEGATIVE = "snow"
+SEED = 42
+
+VAE = dict(
+    block_out_channels=(8, 8, 16, 16), latent_channels=4, layers_per_block=1, norm_num_groups=4,
+    sample_height=48, sample_width=64,
+)
+TEXT = dict(d_model=32, d_kv=16, num_heads=2, d_ff=48, num_layers=2, feed_forward_proj="gated-gelu", vocab_size=218)
+TRANSFORMER = dict(
+    num_attention_heads=2, attention_head_dim=16, num_layers=2, in_channels=4, out_channels=4, time_embed_dim=24,
+    text_embed_dim=32, sample_width=8, sample_height=6, sample_frames=9, max_text_seq_length=16,
+)
+SCHEDULER = dict(
+    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+    prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+)
+
+# name: changes to the transformer, the autoencoder, the scheduler; tokenizer files; frames of the native request
+FIXTURES = {
+    "2b": dict(
+        transformer=dict(use_rotary_positional_embeddings=False), vae=dict(scaling_factor=1.15258426),
+        scheduler=dict(snr_shift_scale=3.0), tokenizer=["spiece.model", "tokenizer_config.json"], pipeline=True,
+        sizes=[(3, 6, 8), (2, 8, 4)],
+    ),
+    "5b": dict(
+        transformer=dict(use_rotary_positional_embeddings=True, attention_head_dim=32, max_text_seq_length=24),
+        vae=dict(scaling_factor=0.7), scheduler=dict(snr_shift_scale=1.0),
+        tokenizer=["tokenizer.json", "tokenizer_config.json"], pipeline=True, sizes=[(3, 6, 8), (2, 10, 4), (5, 8, 14)],
+    ),
+    "1.5": dict(
+        transformer=dict(
+            use_rotary_positional_embeddings=True, patch_size_t=2, patch_bias=False, sample_width=8, sample_height=6),
+        vae=dict(scaling_factor=0.7, invert_scale_latents=True, block_out_channels=(8, 8, 16, 24)),
+        scheduler=dict(snr_shift_scale=1.0), tokenizer=["spiece.model", "tokenizer_config.json"],
+        pipeline=True, sizes=[(4, 6, 8), (2, 12, 6)],
+    ),
+    "5b-i2v": dict(
+        transformer=dict(
+            use_rotary_positional_embeddings=True, use_learned_positional_embeddings=True, in_channels=8),
+        vae=dict(scaling_factor=0.7), scheduler=dict(snr_shift_scale=1.0), tokenizer=[], pipeline=False,
+        sizes=[(3, 6, 8)], text=dict(feed_forward_proj="relu"),
+    ),
+    "1.5-i2v": dict(
+        transformer=dict(
+            use_rotary_positional_embeddings=True, patch_size_t=2, patch_bias=False, in_channels=8, ofs_embed_dim=24),
+        vae=dict(scaling_factor=0.7, invert_scale_latents=True), scheduler=dict(snr_shift_scale=1.0), tokenizer=[],
+        pipeline=False, sizes=[(4, 6, 8)], text=dict(feed_forward_proj="gated-silu"),
+    ),
+}
+
+RUNS = {
+    "ddim": dict(scheduler="ddim", num_inference_steps=10, use_dynamic_cfg=False),
+    "dpm": dict(scheduler="dpm", num_inference_steps=10, use_dynamic_cfg=False),
+    "dynamic": dict(scheduler="dpm", num_inference_steps=10, use_dynamic_cfg=True),
+    "ddim50": dict(scheduler="ddim", num_inference_steps=50, use_dynamic_cfg=False),
+}
+
+
+def randomize(module: torch.nn.Module, generator: torch.Generator, gain: float = 1.0) -> None:
+    """Gives every parameter and saved buffer random values of the size that keeps activations near one."""
+    for name, value in module.state_dict().items():
+        noise = torch.randn(value.shape, generator=generator)
+        if name.endswith("pos_embedding"):
+            noise *= 0.3
+        elif value.ndim >= 2:
+            noise *= gain / math.sqrt(value[0].numel())
+        elif name.endswith("bias"):
+            noise *= 0.1
+        else:
+            noise = 1 + 0.2 * noise
+        if ".conv_y.conv.bias" in name:
+            noise += 1
+        value.copy_(noise)
+
+
+def rotary(config, frames: int, height: int, width: int):
+    """The rotary tables of the pipeline, for grids that the pipeline itself refuses as well."""
+    grid_height, grid_width = height // config.patch_size, width // config.patch_size
+    base_height, base_width = config.sample_height // config.patch_size, config.sample_width // config.patch_size
+    if config.patch_size_t is None:
+        region = get_resize_crop_region_for_grid((grid_height, grid_width), base_width, base_height)
+        return get_3d_rotary_pos_embed(
+            embed_dim=config.attention_head_dim, crops_coords=region, grid_size=(grid_height, grid_width),
+            temporal_size=frames)
+    return get_3d_rotary_pos_embed(
+        embed_dim=config.attention_head_dim, crops_coords=None, grid_size=(grid_height, grid_width),
+        temporal_size=(frames + config.patch_size_t - 1) // config.patch_size_t, grid_type="slice",
+        max_size=(max(base_height, grid_height), max(base_width, grid_width)))
+
+
+def forwards(transformer, sizes, generator, expected) -> None:
+    """Transformer predictions for two prompts at every size."""
+    config = transformer.config
+    prompts = torch.randn(2, config.max_text_seq_length, config.text_embed_dim, generator=generator)
+    expected["forward.prompts"] = prompts
+    for index, (frames, height, width) in enumerate(sizes):
+        latents = torch.randn(1, frames, config.in_channels, height, width, generator=generator)
+        timestep = 499 + 100 * index
+        tables = rotary(config, frames, height, width) if config.use_rotary_positional_embeddings else None
+        prediction = transformer(
+            latents.expand(2, -1, -1, -1, -1), prompts, torch.tensor([timestep, timestep]),
+            ofs=None if config.ofs_embed_dim is None else torch.tensor([2.0]), image_rotary_emb=tables,
+            return_dict=False)[0]
+        expected[f"forward.{index}.latents"] = latents[0]
+        expected[f"forward.{index}.timestep"] = torch.tensor([timestep], dtype=torch.int32)
+        expected[f"forward.{index}.prediction"] = prediction
+
+
+def run(pipeline, name, options, expected) -> dict:
+    """One whole generation: latents after every step, then frames."""
+    classes = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
+    pipeline.scheduler = classes[options["scheduler"]].from_config(pipeline.scheduler.config)
+    config = pipeline.transformer.config
+    request = dict(
+        prompt=PROMPT, negative_prompt=NEGATIVE, width=config.sample_width * 8, height=config.sample_height * 8,
+        num_frames=config.sample_frames, guidance_scale=6.0, seed=SEED, fps=8, **options)
+    steps = []
+
+    def keep(_, index, timestep, values):
+        steps.append(values["latents"][0].clone())
+        return {}
+
+    frames = pipeline(
+        prompt=PROMPT, negative_prompt=NEGATIVE, width=request["width"], height=request["height"],
+        num_frames=request["num_frames"], num_inference_steps=options["num_inference_steps"], guidance_scale=6.0,
+        use_dynamic_cfg=options["use_dynamic_cfg"], generator=torch.Generator().manual_seed(SEED),
+        max_sequence_length=config.max_text_seq_length, output_type="pt", callback_on_step_end=keep,
+    ).frames[0]
+    frames = frames.permute(0, 2, 3, 1).contiguous()
+    if name == "ddim50":
+        expected[f"{name}.latents"] = steps[-1]
+    else:
+        expected[f"{name}.steps"] = torch.stack(steps)
+    if name == "ddim":
+        expected[f"{name}.frames_float"] = frames
+    if name in ("ddim", "dpm"):
+        expected[f"{name}.frames"] = (frames * 255).round().to(torch.uint8)
+    spread = f"latents within ±{steps[-1].abs().max():.3f}, frames mean {frames.mean():.3f} sd {frames.std():.3f}"
+    print(f"    {name}: {spread}")
+    return request
+
+
+def pipeline_outputs(pipeline, name, generator, expected) -> dict:
+    """Everything that a text-to-video request passes through."""
+    length = pipeline.transformer.config.max_text_seq_length
+    for key, text in (("prompt", PROMPT), ("negative", NEGATIVE)):
+        ids = pipeline.tokenizer(
+            text, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        expected[f"text.{key}.ids"] = ids[0].to(torch.int32)
+        expected[f"text.{key}.embeddings"] = pipeline.text_encoder(ids)[0][0]
+    config = pipeline.transformer.config
+    count = (config.sample_frames - 1) // 4 + 1
+    if config.patch_size_t is not None and count % config.patch_size_t:
+        count += config.patch_size_t - count % config.patch_size_t
+    shape = (1, count, config.out_channels, config.sample_height, config.sample_width)
+    expected["initial_latents"] = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))[0]
+    requests = {key: run(pipeline, key, options, expected) for key, options in RUNS.items()}
+    for frames in (1, 2, 4, 5) if name == "2b" else (3,):
+        latents = torch.randn(1, config.out_channels, frames, 2, 4, generator=generator)
+        decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+        expected[f"decode.{frames}.latents"] = latents[0].permute(1, 0, 2, 3).contiguous()
+        expected[f"decode.{frames}.frames"] = (decoded[0] * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0).contiguous()
+    return requests
+
+
+@torch.no_grad()
+def make(name: str, recipe: dict) -> None:
+    print(name)
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    generator = torch.Generator().manual_seed(sum(name.encode()))
+    transformer = CogVideoXTransformer3DModel(**(TRANSFORMER | recipe["transformer"])).eval()
+    vae = AutoencoderKLCogVideoX(**(VAE | recipe["vae"])).eval()
+    text_encoder = T5EncoderModel(T5Config(**(TEXT | recipe.get("text", {})))).eval()
+    for module, gain in ((transformer, 1.0), (vae, 1.0), (text_encoder, 1.5)):
+        randomize(module, generator, gain)
+    # Latents stay near their usual range and most pixels off the clamps, where differences would not show.
+    transformer.proj_out.weight.mul_(0.6)
+    vae.decoder.conv_out.conv.weight.mul_(0.3)
+    # A fresh position table is float64; released files hold it in the dtype of the weights.
+    transformer.float()
+    scheduler = CogVideoXDDIMScheduler(**(SCHEDULER | recipe["scheduler"]))
+    expected: dict[str, torch.Tensor] = {}
+    forwards(transformer, recipe["sizes"], generator, expected)
+    if not recipe["pipeline"]:
+        transformer.save_pretrained(folder / "transformer")
+        vae.save_config(folder / "vae")
+        text_encoder.save_pretrained(folder / "text_encoder")
+        ids = torch.randint(0, TEXT["vocab_size"], (1, 40), generator=generator)
+        expected["text.prompt.ids"] = ids[0].to(torch.int32)
+        expected["text.prompt.embeddings"] = text_encoder(ids)[0][0]
+        scheduler.save_pretrained(folder / "scheduler")
+        (folder / "model_index.json").write_text(
+            json.dumps({"_class_name": "CogVideoXImageToVideoPipeline"}, indent=2) + "\n")
+    else:
+        (folder / "tokenizer").mkdir(parents=True)
+        for file in recipe["tokenizer"]:
+            shutil.copy(TOKENIZER / file, folder / "tokenizer" / file)
+        pipeline = CogVideoXPipeline(
+            tokenizer=AutoTokenizer.from_pretrained(TOKENIZER), text_encoder=text_encoder, vae=vae,
+            transformer=transformer, scheduler=scheduler)
+        pipeline.set_progress_bar_config(disable=True)
+        requests = pipeline_outputs(pipeline, name, generator, expected)
+        pipeline.scheduler = scheduler
+        saved = folder / "saved"
+        pipeline.save_pretrained(saved)
+        shutil.rmtree(saved / "tokenizer")
+        for entry in saved.iterdir():
+            entry.rename(folder / entry.name)
+        saved.rmdir()
+        (folder / "request.json").write_text(json.dumps(requests, indent=2) + "\n")
+    save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name, recipe in FIXTURES.items():
+        make(name, recipe)
+    for name in FIXTURES:
+        for file in (HERE / name).rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
+    total = sum(file.stat().st_size for name in FIXTURES for file in (HERE / name).rglob("*") if file.is_file())
+    print(f"{total / 1e6:.2f} MB")
