@@ -1,0 +1,130 @@
+import CKernels
+package import Tensor
+
+extension CPUBackend {
+    package func layerNorm(
+        _ x: Tensor, weight: Tensor?, bias: Tensor?, epsilon: Float, scale: Tensor?, shift: Tensor?
+    ) -> Tensor {
+        let (rows, channels) = rowsAndChannels(x)
+        let w = Tensor.vector(weight, channels, "weight"), b = Tensor.vector(bias, channels, "bias")
+        let s = Tensor.vector(scale, channels, "scale"), h = Tensor.vector(shift, channels, "shift")
+        return withExtendedLifetime((weight, bias, scale, shift)) {
+            mapped(x, rows: rows, channels: channels) { type, from, to, part in
+                kernels.layer_norm(
+                    type, from, to, Int64(channels), epsilon, w, b, s, h, Int64(part.lowerBound),
+                    Int64(part.upperBound))
+            }
+        }
+    }
+
+    package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float) -> Tensor {
+        let (rows, channels) = rowsAndChannels(x)
+        let w = weight.vector(channels, "weight")
+        return withExtendedLifetime(weight) {
+            mapped(x, rows: rows, channels: channels) { type, from, to, part in
+                kernels.rms_norm(
+                    type, from, to, Int64(channels), epsilon, w, Int64(part.lowerBound), Int64(part.upperBound))
+            }
+        }
+    }
+
+    package func normalizeHeads(
+        _ x: Tensor, heads: Int, weight: Tensor, bias: Tensor, epsilon: Float,
+        cosines: Tensor?, sines: Tensor?, rotaryStart: Int
+    ) -> Tensor {
+        let (rows, channels) = rowsAndChannels(x)
+        precondition(heads > 0 && channels % heads == 0, "\(channels) channels in \(heads) heads")
+        let headSize = channels / heads
+        precondition(headSize <= CK_HEAD_LIMIT, "heads of \(headSize) channels")
+        precondition((cosines == nil) == (sines == nil), "cosines and sines come together")
+        precondition(cosines == nil || headSize % 2 == 0, "a rotation needs channel pairs, not \(headSize) channels")
+        let angles = max(0, rows - rotaryStart) * headSize
+        let w = weight.vector(headSize, "weight"), b = bias.vector(headSize, "bias")
+        let c = Tensor.vector(cosines, angles, "cosines"), s = Tensor.vector(sines, angles, "sines")
+        return withExtendedLifetime((weight, bias, cosines, sines)) {
+            mapped(x, rows: rows, channels: channels) { type, from, to, part in
+                kernels.normalize_heads(
+                    type, from, to, Int64(heads), Int64(headSize), epsilon, w, b, c, s, Int64(rotaryStart),
+                    Int64(part.lowerBound), Int64(part.upperBound))
+            }
+        }
+    }
+
+    package func addGated(_ x: inout Tensor, _ y: Tensor, gate: Tensor?) {
+        precondition(
+            x.dtype == y.dtype && x.count == y.count && x.shape.last == y.shape.last,
+            "a residual of \(y.dtype) \(y.shape) to \(x.dtype) \(x.shape)")
+        let channels = x.shape.last ?? 1, kind = type(of: x)
+        guard channels > 0 else { return }
+        let g = Tensor.vector(gate, channels, "gate"), target = x.writeAddress()
+        withExtendedLifetime((y, gate)) {
+            let source = y.readAddress
+            pool.run(rows: y.count / channels, grain: grain(channels: channels)) { part, _ in
+                kernels.add_gated(
+                    kind, target, source, g, Int64(channels), Int64(part.lowerBound), Int64(part.upperBound))
+            }
+        }
+    }
+
+    package func multiply(_ a: Tensor, _ b: Tensor) -> Tensor {
+        precondition(
+            a.dtype == b.dtype && a.shape == b.shape, "product of \(a.dtype) \(a.shape), \(b.dtype) \(b.shape)")
+        return withExtendedLifetime(b) {
+            let other = b.readAddress
+            return mapped(a, rows: a.count, channels: 1) { type, from, to, part in
+                kernels.multiply(type, from, other, to, Int64(part.lowerBound), Int64(part.upperBound))
+            }
+        }
+    }
+
+    package func silu(_ x: Tensor) -> Tensor {
+        mapped(x, rows: x.count, channels: 1) { type, from, to, part in
+            kernels.activate(type, CK_SILU, from, to, Int64(part.lowerBound), Int64(part.upperBound))
+        }
+    }
+
+    package func embedding(_ ids: [Int32], table: Tensor, dtype: DType) -> Tensor {
+        precondition(
+            table.shape.count == 2 && table.dtype.isFloatingPoint && dtype.isFloatingPoint,
+            "an embedding of \(table.shape)")
+        precondition(
+            ids.allSatisfy { $0 >= 0 && Int($0) < table.shape[0] }, "ids within 0..<\(table.shape[0])")
+        guard let from = table.dtype.kernelType, let to = dtype.kernelType else { preconditionFailure("float types") }
+        let width = table.shape[1]
+        var result = Tensor(uninitialized: [ids.count, width], dtype: dtype)
+        let target = result.writeAddress()
+        withExtendedLifetime(table) {
+            let source = table.readAddress
+            pool.run(rows: ids.count, grain: grain(channels: width)) { rows, _ in
+                for row in rows {
+                    kernels.convert(
+                        from, source + Int(ids[row]) * width * table.dtype.byteCount, to,
+                        target + row * width * dtype.byteCount, Int64(width))
+                }
+            }
+        }
+        return result
+    }
+
+    // MARK: Parts
+
+    func rowsAndChannels(_ x: Tensor) -> (rows: Int, channels: Int) {
+        guard let channels = x.shape.last, channels > 0 else { preconditionFailure("rows of no channels: \(x.shape)") }
+        return (x.count / channels, channels)
+    }
+
+    /// A tensor like `x` made by a kernel on ranges of rows.
+    func mapped(
+        _ x: Tensor, rows: Int, channels: Int,
+        _ kernel: (ck_type, UnsafeRawPointer, UnsafeMutableRawPointer, Range<Int>) -> Void
+    ) -> Tensor {
+        let kind = type(of: x)
+        var result = Tensor(uninitialized: x.shape, dtype: x.dtype)
+        let target = result.writeAddress()
+        withExtendedLifetime(x) {
+            let source = x.readAddress
+            pool.run(rows: rows, grain: grain(channels: channels)) { part, _ in kernel(kind, source, target, part) }
+        }
+        return result
+    }
+}

@@ -1,0 +1,58 @@
+import Compute
+import Tensor
+import TestSupport
+import Testing
+
+@Suite("Convolution")
+struct ConvolutionTests {
+    struct Shape: Sendable {
+        var frames: Int, height: Int, width: Int, inputs: Int, outputs: Int, kernel: [Int]
+    }
+    static let shapes: [Shape] = [
+        Shape(frames: 1, height: 1, width: 1, inputs: 1, outputs: 1, kernel: [3, 3, 3]),
+        Shape(frames: 1, height: 2, width: 2, inputs: 3, outputs: 8, kernel: [3, 3, 3]),
+        Shape(frames: 2, height: 3, width: 5, inputs: 13, outputs: 3, kernel: [3, 3, 3]),
+        Shape(frames: 1, height: 19, width: 70, inputs: 8, outputs: 16, kernel: [3, 3, 3]),
+        Shape(frames: 3, height: 17, width: 4, inputs: 16, outputs: 20, kernel: [1, 3, 3]),
+        Shape(frames: 2, height: 130, width: 3, inputs: 4, outputs: 5, kernel: [1, 3, 3]),
+        Shape(frames: 2, height: 4, width: 3, inputs: 24, outputs: 13, kernel: [1, 1, 1]),
+        Shape(frames: 2, height: 5, width: 6, inputs: 3, outputs: 4, kernel: [2, 1, 5]),
+    ]
+
+    @Test(
+        "channels-last convolution pads space with zeros and consumes kt − 1 frames",
+        arguments: InstructionSet.allCases, Backends.dtypes)
+    func shapes(set: InstructionSet, dtype: DType) throws {
+        let backend = try Backends.backend(set)
+        for (index, shape) in Self.shapes.enumerated() {
+            let x = randomTensor(
+                [shape.frames + shape.kernel[0] - 1, shape.height, shape.width, shape.inputs], seed: 1, dtype: dtype)
+            let weight = randomTensor([shape.outputs, shape.inputs] + shape.kernel, seed: 2, dtype: dtype)
+            let bias = index == 3 ? nil : randomTensor([shape.outputs], seed: 3)
+            let weights = backend.convolutionWeights(weight, bias: bias, dtype: dtype)
+            #expect(
+                weights.inputs == shape.inputs && weights.outputs == shape.outputs && weights.kernel == shape.kernel)
+            let added = randomTensor([shape.frames, shape.height, shape.width, shape.outputs], seed: 4, dtype: dtype)
+            for residual in [nil, added] {
+                let y = backend.convolution(x, weights, residual: residual)
+                let expected = Reference.convolution(x, weight, bias: bias, residual: residual)
+                #expect(y.dtype == dtype && y.shape == expected.shape)
+                #expect(maxRelativeDifference(y, expected) < Backends.tolerance(dtype), "\(shape)")
+            }
+        }
+    }
+
+    @Test("one set of weights serves images of different sizes in turn", arguments: Backends.dtypes)
+    func sizes(dtype: DType) throws {
+        let backend = try Backends.backend(.best)
+        let weight = randomTensor([6, 7, 3, 3, 3], seed: 2, dtype: .float16)
+        let weights = backend.convolutionWeights(weight, bias: nil, dtype: dtype)
+        for (height, width) in [(2, 2), (9, 33), (2, 2), (21, 64)] {
+            let x = randomTensor([3, height, width, 7], seed: 1, dtype: dtype)
+            let expected = Reference.convolution(x, weight, bias: nil, residual: nil)
+            #expect(
+                maxRelativeDifference(backend.convolution(x, weights, residual: nil), expected)
+                    < Backends.tolerance(dtype))
+        }
+    }
+}
