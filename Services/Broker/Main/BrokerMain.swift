@@ -1,0 +1,111 @@
+import ArgumentParser
+import BrokerService
+import Bus
+import Failure
+import Foundation
+import Runtime
+
+@main
+struct BrokerMain {
+    static func main() async { await Launch.run(BrokerCommand.self, service: "broker", compute: false) }
+}
+
+struct BrokerCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "zoetrope-broker",
+        abstract: "Keeps jobs, leases their tasks to workers and stores what must not be lost.",
+        discussion: """
+            Listens on ipc://RUN-DIRECTORY/broker.sock, and on TCP where --listen says so. Prints one line of JSON with \
+            its endpoints when it is ready. SIGTERM stops it; started again with the same --data-directory it goes on \
+            where it was.
+            """,
+        version: ServiceVersion.current)
+
+    @Option(help: "TCP endpoint to listen on beside the ipc socket, such as tcp://127.0.0.1:7710; repeatable.")
+    var listen: [String] = []
+
+    @Flag(help: "Permit TCP beyond this host although the bus is neither encrypted nor authenticated.")
+    var insecure = false
+
+    @Option(help: "Folder of the cluster's ipc sockets.")
+    var runDirectory: String?
+
+    @Option(help: "Folder of the ledger and the stored blobs; by default below $XDG_STATE_HOME or ~/.local/state.")
+    var dataDirectory: String?
+
+    @Option(help: "TCP port of the blob store; 0 = any free one.")
+    var dataPort: UInt16 = 0
+
+    @Option(help: "Address or name under which workers reach the blob store over TCP.")
+    var advertiseHost: String?
+
+    @Option(help: "Seconds without a beat after which a worker loses its tasks.")
+    var leaseSeconds: Double = 15
+
+    @Option(help: "Interval of the workers' beats.")
+    var beatMilliseconds: UInt64 = 1000
+
+    @Option(help: "Hours for which finished jobs and their outputs are kept.")
+    var retentionHours: Double = 168
+
+    @Option(help: "Seconds without progress after which a task whose step time is unknown is given to another worker.")
+    var stallSeconds: Double = 1800
+
+    @OptionGroup var logging: LoggingOptions
+
+    func validate() throws {
+        guard (0.1...86_400).contains(leaseSeconds) else {
+            throw ValidationError("--lease-seconds \(leaseSeconds) is not within 0.1 and 86400.")
+        }
+        guard beatMilliseconds > 0, Double(beatMilliseconds) * 2 <= leaseSeconds * 1000 else {
+            throw ValidationError(
+                "--beat-milliseconds \(beatMilliseconds) must be above 0 and at most half of --lease-seconds.")
+        }
+        guard retentionHours > 0, retentionHours <= 1e6 else {
+            throw ValidationError("--retention-hours \(retentionHours) is not within 0 and 1000000.")
+        }
+        guard stallSeconds > 0, stallSeconds <= 1e7 else {
+            throw ValidationError("--stall-seconds \(stallSeconds) is not within 0 and 10000000.")
+        }
+    }
+
+    func run() async throws {
+        var settings = BrokerSettings(
+            runDirectory: try RunDirectory.resolve(runDirectory), dataDirectory: dataDirectory ?? defaultDataDirectory()
+        )
+        settings.listen = try listen.map { try Endpoint(parsing: $0) }
+        settings.isInsecurePermitted = insecure
+        settings.dataPort = dataPort
+        settings.advertiseHost = advertiseHost
+        settings.leaseMilliseconds = UInt64(leaseSeconds * 1000)
+        settings.beatMilliseconds = beatMilliseconds
+        settings.retentionMilliseconds = UInt64(retentionHours * 3_600_000)
+        settings.stallMilliseconds = UInt64(stallSeconds * 1000)
+        let logger = logging.logger(service: "broker")
+        let broker = Broker(settings: settings, logger: logger) { addresses in announce(addresses) }
+        try await Lifecycle.run([broker], logger: logger)
+    }
+
+    private func defaultDataDirectory() -> String {
+        let environment = ProcessInfo.processInfo.environment
+        let state = environment["XDG_STATE_HOME"] ?? (environment["HOME"] ?? "/tmp") + "/.local/state"
+        return state + "/zoetrope/broker"
+    }
+}
+
+/// The one line on standard output, for whoever started this process.
+private func announce(_ addresses: BrokerAddresses) {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    guard var line = try? encoder.encode(ReadyEvent(event: "ready", service: "broker", addresses: addresses)) else {
+        return
+    }
+    line.append(UInt8(ascii: "\n"))
+    FileHandle.standardOutput.write(line)
+}
+
+private struct ReadyEvent: Encodable {
+    var event: String
+    var service: String
+    var addresses: BrokerAddresses
+}

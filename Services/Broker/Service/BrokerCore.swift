@@ -1,0 +1,219 @@
+import Bus
+import Failure
+import Ledger
+import Logging
+import Wire
+import Work
+
+/// Owns the broker's state machine and gives it messages, time and a disk.
+///
+/// Whatever arrived while the last commit was on its way to the disk is handled as one batch with one commit (group
+/// commit): under load the fsync is shared, without load nothing waits. Messages leave only after their batch is
+/// committed.
+actor BrokerCore {
+    private enum Input {
+        case message(PeerID, Envelope)
+        case unreachable(SessionID)
+        case tick
+    }
+
+    private struct Peer {
+        var id: PeerID
+        var heardAt: UInt64
+    }
+
+    /// Beyond this the receiver waits, and then `ControlServer` answers `overloaded`.
+    private static let inboxLimit = 4096
+
+    private var state: BrokerState
+    private let store: any EntryStore
+    private let server: ControlServer
+    private let removeBlob: @Sendable (Digest) async -> Void
+    private let logger: Logger
+    private var peers: [SessionID: Peer] = [:]
+    private var inbox: [Input] = []
+    private var wake: CheckedContinuation<Void, Never>?
+    private var isStopping = false
+    private var nextProbeAt: UInt64 = 0
+
+    init(
+        state: BrokerState, store: any EntryStore, server: ControlServer,
+        removeBlob: @escaping @Sendable (Digest) async -> Void, logger: Logger
+    ) {
+        self.state = state
+        self.store = store
+        self.server = server
+        self.removeBlob = removeBlob
+        self.logger = logger
+    }
+
+    var isFull: Bool { inbox.count >= Self.inboxLimit }
+
+    func receive(_ peer: PeerID, _ envelope: Envelope) {
+        enqueue(.message(peer, envelope))
+    }
+
+    func tick() { enqueue(.tick) }
+
+    /// Lets `run` return once everything received so far is handled.
+    func stop() {
+        isStopping = true
+        wake?.resume()
+        wake = nil
+    }
+
+    private func enqueue(_ input: Input) {
+        inbox.append(input)
+        wake?.resume()
+        wake = nil
+    }
+
+    /// Handles batch after batch until `stop`.
+    /// - Throws: what makes a broker on this ledger impossible (`ledger_corrupt`, `ledger_superseded`).
+    func run() async throws(Failure) {
+        while true {
+            if inbox.isEmpty {
+                if isStopping { return }
+                await withCheckedContinuation { wake = $0 }
+                continue
+            }
+            let batch = inbox
+            inbox = []
+            try await handle(batch)
+        }
+    }
+
+    // MARK: One batch
+
+    private func handle(_ batch: [Input]) async throws(Failure) {
+        var result = decide(batch)
+        if !result.entries.isEmpty {
+            do throws(Failure) {
+                try await store.commit(result.entries)
+            } catch {
+                try becomeReadOnly(error)
+                // The same messages once more: a read-only broker answers them without writing.
+                result = decide(batch)
+            }
+        }
+        for outgoing in result.sends { await deliver(outgoing) }
+        for digest in result.removals { await removeBlob(digest) }
+        if store.needsCompaction, state.readOnlyReason == nil { await compact() }
+        if state.readOnlyReason != nil { try await probe() }
+    }
+
+    private func decide(_ batch: [Input]) -> BrokerStep {
+        var result = BrokerStep()
+        let now = BootClock.now()
+        for input in batch {
+            let event: BrokerEvent
+            switch input {
+            case .tick: event = .tick
+            case .unreachable(let session): event = .unreachable(session)
+            case .message(let peer, let envelope):
+                peers[envelope.session] = Peer(id: peer, heardAt: now.milliseconds)
+                event = .received(envelope)
+            }
+            let step = state.handle(event, now: now)
+            result.entries += step.entries
+            result.sends += step.sends
+            result.removals += step.removals
+        }
+        forgetSilentPeers(now.milliseconds)
+        for entry in result.entries { log(entry) }
+        return result
+    }
+
+    private func deliver(_ outgoing: Outgoing) async {
+        let message: Message
+        switch outgoing.message {
+        case .event(let status): message = .event(status.fittingOneFrame())
+        case .status(let page): message = .status(page.fittingOneFrame())
+        default: message = outgoing.message
+        }
+        if let peer = peers[outgoing.session],
+            await server.send(message, to: peer.id, inReplyTo: outgoing.inReplyTo)
+        {
+            return
+        }
+        logger.debug("\(message.messageKind) did not reach session \(outgoing.session)")
+        enqueue(.unreachable(outgoing.session))
+    }
+
+    /// Clients come and go; whoever is still there is heard again and comes back.
+    private func forgetSilentPeers(_ now: UInt64) {
+        guard peers.count > 4096 else { return }
+        peers = peers.filter { now - min(now, $0.value.heardAt) < 600_000 }
+    }
+
+    // MARK: The ledger's moods
+
+    private func becomeReadOnly(_ failure: Failure) throws(Failure) {
+        guard failure.code == "ledger_full" || failure.code == "ledger_unwritable" else {
+            logger.critical("\(failure)")
+            throw failure
+        }
+        logger.error("the broker is read-only: \(failure)")
+        state.recover(records: try store.load(), readOnly: failure, now: BootClock.now())
+    }
+
+    private func compact() async {
+        do throws(Failure) {
+            try await store.compact(state.records)
+            logger.debug("compacted the ledger: \(state.records.order.count) jobs")
+        } catch {
+            logger.warning("cannot compact the ledger: \(error)")
+        }
+    }
+
+    /// Goes back to work as soon as the disk takes a write again.
+    private func probe() async throws(Failure) {
+        let now = BootClock.now()
+        guard now.milliseconds >= nextProbeAt else { return }
+        nextProbeAt = now.milliseconds + 1000
+        do throws(Failure) {
+            try await store.probe()
+        } catch {
+            return
+        }
+        state.recover(records: try store.load(), readOnly: nil, now: BootClock.now())
+        logger.notice("the ledger can be written again")
+    }
+
+    // MARK: Log
+
+    private func log(_ entry: LedgerEntry) {
+        switch entry {
+        case .jobAccepted(let acceptance):
+            logger.info("job accepted", metadata: ["job": "\(acceptance.job)", "tasks": "\(acceptance.tasks.count)"])
+        case .leaseGranted(let grant):
+            logger.info(
+                "task leased",
+                metadata: [
+                    "task": "\(grant.lease.task)", "fence": "\(grant.lease.fence)", "worker": "\(grant.worker)",
+                ])
+        case .leaseEnded(let end):
+            logger.warning(
+                "lease ended",
+                metadata: [
+                    "task": "\(end.lease.task)", "fence": "\(end.lease.fence)", "reason": "\(end.reason.rawValue)",
+                    "detail": "\(end.message)",
+                ])
+        case .taskCompleted(let completion):
+            logger.info(
+                "task done",
+                metadata: ["task": "\(completion.lease.task)", "ms": "\(completion.elapsedMilliseconds)"])
+        case .outputsLost(let loss):
+            logger.warning(
+                "outputs lost, they are made again",
+                metadata: ["job": "\(loss.job)", "tasks": "\(loss.producers.joined(separator: ","))"])
+        case .jobEnded(let end):
+            logger.warning(
+                "job ended",
+                metadata: [
+                    "job": "\(end.job)", "state": "\(end.state)", "code": "\(end.code)", "detail": "\(end.message)",
+                ])
+        case .checkpointCommitted, .jobForgotten: logger.debug("\(entry.kind)", metadata: ["job": "\(entry.job)"])
+        }
+    }
+}

@@ -1,0 +1,40 @@
+package import Bus
+import Failure
+package import Runtime
+
+/// What a broker is told at start.
+package struct BrokerSettings: Sendable {
+    /// Where its ipc sockets are made.
+    package var runDirectory: RunDirectory
+    /// Ledger and blobs; the broker is this folder.
+    package var dataDirectory: String
+    /// TCP endpoints beside the ipc socket.
+    package var listen: [Endpoint] = []
+    /// Permits TCP beyond this host; the bus is neither encrypted nor authenticated.
+    package var isInsecurePermitted = false
+    /// Port of the blob store over TCP; 0 = any free one. Unused without `listen`.
+    package var dataPort: UInt16 = 0
+    /// Numeric address or name under which workers reach the blob store over TCP; nil = taken from `listen`.
+    package var advertiseHost: String?
+    package var leaseMilliseconds: UInt64 = 15_000
+    package var beatMilliseconds: UInt64 = 1000
+    package var retentionMilliseconds: UInt64 = 168 * 3_600_000
+    package var stallMilliseconds: UInt64 = 30 * 60_000
+
+    package init(runDirectory: RunDirectory, dataDirectory: String) {
+        self.runDirectory = runDirectory
+        self.dataDirectory = dataDirectory
+    }
+
+    /// The ipc endpoint that workers and clients on this host use.
+    package var localEndpoint: Endpoint { .ipc(path: runDirectory.socketPath("broker.sock")) }
+}
+
+/// Where a started broker is to be found.
+package struct BrokerAddresses: Sendable, Hashable, Encodable {
+    /// Control endpoints with their actual ports, the ipc one first.
+    package var control: [String]
+    /// Blob store endpoints.
+    package var data: [String]
+    package var epoch: UInt64
+}

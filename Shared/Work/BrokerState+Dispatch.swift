@@ -1,0 +1,130 @@
+import Wire
+
+// Which READY task goes to which worker.
+extension BrokerState {
+    private struct Candidate {
+        var id: TaskID
+        var priority: Int32
+        /// Jobs under way come before jobs not begun: finishing frees memory and pleases somebody.
+        var isUnderWay: Bool
+        var ordinal: UInt64
+        /// Place in the job; later stages first.
+        var position: Int
+
+        func goesBefore(_ other: Candidate) -> Bool {
+            if priority != other.priority { return priority > other.priority }
+            if isUnderWay != other.isUnderWay { return isUnderWay }
+            if ordinal != other.ordinal { return ordinal < other.ordinal }
+            return position > other.position
+        }
+    }
+
+    /// Leases READY tasks into the slots that workers have advertised, until either runs out.
+    mutating func dispatch(_ now: Instant) {
+        guard readOnlyReason == nil, !records.unfinished.isEmpty else { return }
+        var free = freeSlots()
+        guard !free.isEmpty else { return }
+        for candidate in candidates(for: free, now: now) {
+            guard let job = records.jobs[candidate.id.job], let task = job.task(candidate.id.name),
+                task.state == .ready
+            else { continue }
+            guard let session = choose(for: task, job: job, free: free) else { continue }
+            assign(candidate.id, task, of: job, to: session, now: now)
+            free[session] = free[session].flatMap { $0 > 1 ? $0 - 1 : nil }
+            if free.isEmpty { break }
+        }
+    }
+
+    /// Slots that certainly are free: advertised in the newest beat, less what was assigned since, and never more than
+    /// the slots without a lease.
+    private func freeSlots() -> [SessionID: Int] {
+        var leased: [SessionID: (all: Int, unlisted: Int)] = [:]
+        for (id, clock) in leases {
+            let fence = records.jobs[id.job]?.task(id.name)?.fence ?? 0
+            let isListed = workers[clock.session]?.listed.contains(fence) ?? false
+            leased[clock.session, default: (0, 0)].all += 1
+            leased[clock.session, default: (0, 0)].unlisted += isListed ? 0 : 1
+        }
+        var free: [SessionID: Int] = [:]
+        for (session, worker) in workers where worker.isReachable && worker.freeSlots > 0 {
+            let taken = leased[session] ?? (0, 0)
+            let slots = min(Int(worker.freeSlots) - taken.unlisted, Int(worker.hello.slots) - taken.all)
+            if slots > 0 { free[session] = slots }
+        }
+        return free
+    }
+
+    private func candidates(for free: [SessionID: Int], now: Instant) -> [Candidate] {
+        let capabilities = Set(free.keys.flatMap { workers[$0]?.hello.capabilities ?? [] })
+        var found: [Candidate] = []
+        for id in records.unfinished {
+            guard let job = records.jobs[id] else { continue }
+            for (position, task) in job.tasks.enumerated() where task.state == .ready {
+                let taskID = TaskID(job: id, name: task.specification.name)
+                guard notBefore[taskID, default: 0] <= now.milliseconds,
+                    capabilities.contains(where: { $0.serves(task.specification) })
+                else { continue }
+                found.append(
+                    Candidate(
+                        id: taskID, priority: job.priority, isUnderWay: job.state == .running, ordinal: job.ordinal,
+                        position: position))
+            }
+        }
+        return found.sorted { $0.goesBefore($1) }
+    }
+
+    /// Same arithmetic as the checkpoint, then least busy, then whoever holds an input, then whose turn it is.
+    /// A worker that failed the task gets it again only when no other connected worker could.
+    private func choose(for task: TaskRecord, job: JobRecord, free: [SessionID: Int]) -> SessionID? {
+        let capable = workers.filter { $0.value.hello.serves(task.specification) }
+        let preferred = capable.filter { !task.excludedWorkers.contains($0.value.hello.worker) }
+        let eligible = (preferred.isEmpty ? capable : preferred).filter { free[$0.key] != nil }
+        let holders = Set(task.producers.compactMap { job.task($0)?.session })
+        func rank(_ session: SessionID, _ worker: Worker) -> (Int, Int, Int, UInt64, String) {
+            let isStrange = task.checkpoint != nil && worker.hello.numerics != task.checkpointNumerics
+            let busy = Int(worker.hello.slots) - (free[session] ?? 0)
+            let holdsInput = holders.contains(session)
+            return (isStrange ? 1 : 0, busy, holdsInput ? 0 : 1, worker.lastAssignment, worker.hello.worker)
+        }
+        return eligible.sorted { inOrder($0.key, $1.key) }.min { rank($0.key, $0.value) < rank($1.key, $1.value) }?.key
+    }
+
+    /// Commits fence and attempt, then sends ASSIGN.
+    private mutating func assign(
+        _ id: TaskID, _ task: TaskRecord, of job: JobRecord, to session: SessionID, now: Instant
+    ) {
+        guard let worker = workers[session] else { return }
+        guard let inputs = job.inputs(of: task) else {
+            let problem = "an input of task \(id.name) has no producer output"
+            endJob(job.job, .failed, task: id.name, code: "output_missing", message: problem, now: now)
+            return
+        }
+        let lease = Lease(task: id, fence: records.lastFence + 1)
+        let grant = LeaseGrant(
+            lease: lease, worker: worker.hello.worker, session: session, numerics: worker.hello.numerics,
+            unixMilliseconds: now.unixMilliseconds)
+        commit(.leaseGranted(grant), now: now)
+        leases[id] = LeaseClock(
+            session: session, grantedAt: now.milliseconds,
+            expiresAt: now.milliseconds + configuration.leaseMilliseconds, step: task.checkpointStep)
+        notBefore[id] = nil
+        assignments += 1
+        workers[session]?.lastAssignment = assignments
+        let assign = Assign(
+            lease: lease, attempt: task.attempts + 1, stage: task.specification.stage, model: task.specification.model,
+            parameters: task.specification.parameters, inputs: inputs,
+            durableOutputs: task.specification.durableOutputs, checkpoint: task.checkpoint,
+            checkpointStep: task.checkpointStep, leaseMilliseconds: UInt32(clamping: configuration.leaseMilliseconds))
+        send(.assign(assign), to: session)
+    }
+}
+
+extension Capability {
+    func serves(_ task: TaskSpecification) -> Bool {
+        stage == task.stage && (task.model.isEmpty || model == task.model)
+    }
+}
+
+extension Hello {
+    func serves(_ task: TaskSpecification) -> Bool { capabilities.contains { $0.serves(task) } }
+}

@@ -1,0 +1,215 @@
+import Wire
+
+// Workers come, beat and go.
+extension BrokerState {
+    mutating func greet(_ session: SessionID, _ hello: Hello, inReplyTo sequence: UInt64, now: Instant) {
+        guard hello.minimumMinor == 0 else {
+            let problem = "this broker speaks CVB/1.0, worker \(hello.worker) needs at least 1.\(hello.minimumMinor)"
+            sendError("version_unsupported", problem, to: session, inReplyTo: sequence)
+            return
+        }
+        var worker = workers[session] ?? Worker(hello: hello, lastHeardAt: now.milliseconds)
+        let isNew = workers[session] == nil
+        worker.hello = hello
+        worker.lastHeardAt = now.milliseconds
+        worker.isReachable = true
+        worker.freeSlots = 0
+        workers[session] = worker
+        send(.welcome(welcome), to: session, inReplyTo: sequence)
+        if isNew { touchWatched() }
+    }
+
+    /// A beat is the worker's whole state: what it lists is renewed, what it lists wrongly is answered LEASE_LOST, what
+    /// it should list and does not was lost on the way.
+    mutating func hear(_ session: SessionID, _ beat: Beat, sequence: UInt64, now: Instant) {
+        guard var worker = workers[session] else {
+            send(.needHello, to: session, inReplyTo: sequence)
+            return
+        }
+        worker.lastHeardAt = now.milliseconds
+        worker.isReachable = true
+        if sequence > worker.beatSequence {
+            worker.beatSequence = sequence
+            worker.freeSlots = min(beat.freeSlots, worker.hello.slots)
+            worker.listed = Set(beat.running.map(\.fence))
+            workers[session] = worker
+            for running in beat.running { renew(running, of: session, now: now) }
+            findLostAssignments(of: session, listed: worker.listed, now: now)
+        } else {
+            workers[session] = worker
+        }
+        acknowledgeBeat(of: session)
+    }
+
+    private mutating func acknowledgeBeat(of session: SessionID) {
+        guard var worker = workers[session] else { return }
+        let batch = worker.releases.prefix(Limits.releasesPerBeat)
+        let again = batch.filter { $0.repeats > 1 }.map { (digest: $0.digest, repeats: $0.repeats - 1) }
+        worker.releases = Array(worker.releases.dropFirst(batch.count)) + again
+        workers[session] = worker
+        let acknowledgement = BeatAcknowledgement(
+            sequence: worker.beatSequence, drain: false, releases: batch.map(\.digest))
+        send(.beatAcknowledgement(acknowledgement), to: session, inReplyTo: worker.beatSequence)
+    }
+
+    private mutating func renew(_ running: RunningTask, of session: SessionID, now: Instant) {
+        let lease = Lease(task: running.task, fence: running.fence)
+        guard let task = records.task(of: lease), task.session == session else {
+            send(.leaseLost(lease), to: session)
+            return
+        }
+        if task.state == .done {
+            send(.committed(lease), to: session)
+            return
+        }
+        guard task.state == .leased, var clock = leases[running.task] else {
+            send(.leaseLost(lease), to: session)
+            return
+        }
+        clock.expiresAt = now.milliseconds + configuration.leaseMilliseconds
+        clock.isSeen = true
+        clock.missingBeats = 0
+        clock.note(running, now: now)
+        let hasProgress = clock.step != running.step || clock.totalSteps != running.totalSteps
+        clock.step = running.step
+        clock.totalSteps = running.totalSteps
+        leases[running.task] = clock
+        if hasProgress { touchProgress(running.task.job) }
+        checkProgress(running, lease: lease, clock: clock, session: session, now: now)
+    }
+
+    /// The watchdog: a worker may beat while its compute hangs.
+    private mutating func checkProgress(
+        _ running: RunningTask, lease: Lease, clock: LeaseClock, session: SessionID, now: Instant
+    ) {
+        guard readOnlyReason == nil else { return }
+        let isMeasured = clock.longestStepMilliseconds > 0 && running.step < running.totalSteps
+        let limit =
+            isMeasured
+            ? max(configuration.minimumStallMilliseconds, 5 * clock.longestStepMilliseconds)
+            : configuration.stallMilliseconds
+        guard UInt64(running.millisecondsSinceProgress) > limit else { return }
+        send(.revoke(Revoke(lease: lease, reason: "stalled")), to: session)
+        let message = "no progress for \(running.millisecondsSinceProgress / 1000) s at step \(running.step)"
+        release(lease, reason: .stalled, code: "stalled", message: message, excludesWorker: true, now: now)
+    }
+
+    private mutating func findLostAssignments(of session: SessionID, listed: Set<UInt64>, now: Instant) {
+        for (id, clock) in leases.sorted(by: { inOrder($0.key, $1.key) }) where clock.session == session {
+            guard let task = records.jobs[id.job]?.task(id.name), !listed.contains(task.fence) else { continue }
+            leases[id]?.missingBeats = clock.missingBeats + 1
+            // Beats that left the worker before the assignment reached it do not list it either: until it has been
+            // listed once, only time tells them from a loss.
+            let isTooEarly = now.elapsed(since: clock.grantedAt) < configuration.lostAssignmentMilliseconds
+            guard readOnlyReason == nil, clock.missingBeats + 1 >= 2, clock.isSeen || !isTooEarly else { continue }
+            let lease = Lease(task: id, fence: task.fence)
+            if clock.isSeen {
+                release(
+                    lease, reason: .dropped, code: "dropped", message: "the worker gave the task up",
+                    excludesWorker: false, now: now)
+            } else {
+                release(
+                    lease, reason: .assignLost, code: "assign_lost", message: "the assignment did not arrive",
+                    excludesWorker: false, now: now)
+            }
+        }
+    }
+
+    /// GOODBYE: the leases go to others at once and nothing is held against the tasks.
+    mutating func dismiss(_ session: SessionID, reason: LeaseEnd.Reason, now: Instant) {
+        guard workers[session] != nil else { return }
+        workers[session] = nil
+        if readOnlyReason == nil {
+            for lease in currentLeases(of: session) {
+                release(
+                    lease, reason: reason, code: "goodbye", message: "the worker shut down", excludesWorker: false,
+                    now: now)
+            }
+            loseOutputs(heldBy: session, now: now)
+        }
+        touchWatched()
+    }
+
+    /// A message to the session did not leave. An assignment that no beat has listed certainly did not arrive.
+    mutating func lostContact(_ session: SessionID, now: Instant) {
+        for job in Array(watchers.keys) {
+            watchers[job]?.remove(session)
+            if watchers[job]?.isEmpty == true { watchers[job] = nil }
+        }
+        guard workers[session] != nil else { return }
+        workers[session]?.isReachable = false
+        guard readOnlyReason == nil else { return }
+        for lease in currentLeases(of: session) where leases[lease.task]?.isSeen == false {
+            release(
+                lease, reason: .assignLost, code: "assign_lost", message: "the worker could not be reached",
+                excludesWorker: false, now: now)
+        }
+    }
+
+    func currentLeases(of session: SessionID) -> [Lease] {
+        leases.filter { $0.value.session == session }.keys
+            .compactMap { id in records.jobs[id.job]?.task(id.name).map { Lease(task: id, fence: $0.fence) } }
+            .sorted { $0.fence < $1.fence }
+    }
+
+    mutating func expireLeases(_ now: Instant) {
+        let expired = leases.filter { $0.value.expiresAt <= now.milliseconds }.keys
+            .compactMap { id in records.jobs[id.job]?.task(id.name).map { Lease(task: id, fence: $0.fence) } }
+            .sorted { $0.fence < $1.fence }
+        for lease in expired where leases[lease.task] != nil {
+            let message = "the worker was not heard for \(configuration.leaseMilliseconds) ms"
+            release(lease, reason: .expired, code: "worker_lost", message: message, excludesWorker: false, now: now)
+        }
+    }
+
+    mutating func dismissSilentWorkers(_ now: Instant) {
+        let silent = workers.filter { now.elapsed(since: $0.value.lastHeardAt) >= configuration.leaseMilliseconds }.keys
+        guard !silent.isEmpty else { return }
+        for session in silent.sorted(by: inOrder) {
+            workers[session] = nil
+            if readOnlyReason == nil { loseOutputs(heldBy: session, now: now) }
+        }
+        touchWatched()
+    }
+
+    /// Non-durable outputs died with their worker: run their producers again before a consumer tries in vain.
+    /// A consumer that is already at work may have fetched them; it will say if not.
+    private mutating func loseOutputs(heldBy session: SessionID, now: Instant) {
+        for id in records.unfinished.sorted() {
+            guard let job = records.jobs[id] else { continue }
+            let lost = job.tasks.filter { task in
+                guard task.state == .done, task.session == session, !task.specification.durableOutputs,
+                    !task.areOutputsReleased
+                else { return false }
+                let name = task.specification.name
+                return !job.tasks.contains { $0.state == .leased && $0.producers.contains(name) }
+            }
+            guard !lost.isEmpty else { continue }
+            let producers = lost.map(\.specification.name)
+            commit(.outputsLost(OutputLoss(job: id, producers: producers, consumer: nil)), now: now)
+        }
+    }
+}
+
+extension BrokerState.LeaseClock {
+    /// Measures step times from the moments at which the worker says that progress was made.
+    mutating func note(_ running: RunningTask, now: Instant) {
+        guard running.step > step || (newestStep == nil && running.step > 0) else { return }
+        let sinceProgress = UInt64(running.millisecondsSinceProgress)
+        let at = now.milliseconds > sinceProgress ? now.milliseconds - sinceProgress : 0
+        if let newest = newestStep, running.step > newest.step {
+            let each = (at > newest.at ? at - newest.at : 0) / UInt64(running.step - newest.step)
+            longestStepMilliseconds = max(longestStepMilliseconds, max(1, each))
+        }
+        if firstStep == nil { firstStep = (running.step, at) }
+        newestStep = (running.step, at)
+    }
+
+    /// Mean time of this run's steps, once two moments are known.
+    var stepMilliseconds: Double? {
+        guard let firstStep, let newestStep, newestStep.step > firstStep.step, newestStep.at > firstStep.at else {
+            return nil
+        }
+        return Double(newestStep.at - firstStep.at) / Double(newestStep.step - firstStep.step)
+    }
+}

@@ -1,0 +1,266 @@
+package import Failure
+package import Wire
+
+/// The broker's side of the protocol (bus.md §2.6) as a pure state machine: no sockets, no disk, no clock, no randomness
+/// but the job identifiers it is given.
+///
+/// Durable state is `records`, the fold of the committed entries; everything else (who is connected, when a lease runs
+/// out, who watches) is volatile and heals from HELLO and BEAT after a restart. The whole safety argument is the
+/// acceptance rule: CHECKPOINT, COMPLETE and FAIL count only while their fence is the task's current one and the task
+/// is LEASED.
+///
+/// ```swift
+/// var broker = BrokerState(configuration: configuration, records: ledger.load(), startedAt: now, newJob: makeIdentifier)
+/// let step = broker.handle(.received(envelope), now: now)
+/// try ledger.commit(step.entries)      // first
+/// for outgoing in step.sends { … }     // then
+/// ```
+package struct BrokerState: Sendable {
+    /// A connected worker, as its HELLO and its newest BEAT described it.
+    struct Worker: Sendable {
+        var hello: Hello
+        var beatSequence: UInt64 = 0
+        var lastHeardAt: UInt64
+        /// Nothing is assigned before the first beat.
+        var freeSlots: UInt32 = 0
+        /// Fences in the newest beat.
+        var listed: Set<UInt64> = []
+        /// Number of the newest assignment, for taking turns.
+        var lastAssignment: UInt64 = 0
+        /// False after a failed send, until the worker is heard again.
+        var isReachable = true
+        /// Blobs it may drop, with how many beat answers still say so (an answer can be lost).
+        var releases: [(digest: Digest, repeats: Int)] = []
+    }
+
+    /// The volatile half of a lease.
+    struct LeaseClock: Sendable {
+        var session: SessionID
+        var grantedAt: UInt64
+        var expiresAt: UInt64
+        /// Whether a beat has listed it.
+        var isSeen = false
+        /// Beats in a row that did not list it.
+        var missingBeats = 0
+        var step: UInt32 = 0
+        var totalSteps: UInt32 = 0
+        /// First and newest step change, for the step time of this very run.
+        var firstStep: (step: UInt32, at: UInt64)?
+        var newestStep: (step: UInt32, at: UInt64)?
+        var longestStepMilliseconds: UInt64 = 0
+    }
+
+    package internal(set) var configuration: BrokerConfiguration
+    package internal(set) var records: Records
+    /// Why nothing can be written at present (a full disk): queries are served, everything else waits.
+    package internal(set) var readOnlyReason: Failure?
+
+    var workers: [SessionID: Worker] = [:]
+    var leases: [TaskID: LeaseClock] = [:]
+    /// Earliest time a READY task may be leased again.
+    var notBefore: [TaskID: UInt64] = [:]
+    /// Refusals in a row, for their backoff.
+    var refusals: [TaskID: Int] = [:]
+    var durations = Durations()
+    /// Relative amount of work of each task of an unfinished job.
+    var costs: [TaskID: Double] = [:]
+    var assignments: UInt64 = 0
+
+    /// Volatile part of each job's revision.
+    var revisions: [String: UInt64] = [:]
+    /// Watching sessions of each job.
+    var watchers: [String: Set<SessionID>] = [:]
+    var lastPushAt: [String: UInt64] = [:]
+    var changed: Set<String> = []
+    var progressed: Set<String> = []
+
+    /// Blobs of the store without a reference, and when they may go.
+    var orphans: [Digest: UInt64] = [:]
+    var nextRetentionAt: UInt64 = 0
+    var step = BrokerStep()
+    let newJob: @Sendable () -> String
+
+    /// A broker on what its ledger holds. No lease runs out before one full lease time has passed: its worker may be
+    /// alive and not know yet that the broker is back.
+    /// - Parameter newJob: makes job identifiers (`video_` and 32 hexadecimal digits) that never repeat.
+    package init(
+        configuration: BrokerConfiguration, records: Records, startedAt now: Instant,
+        newJob: @escaping @Sendable () -> String
+    ) {
+        self.configuration = configuration
+        self.records = records
+        self.newJob = newJob
+        restoreVolatileState(now)
+    }
+
+    /// Takes the ledger's word after a commit failed: what was decided and not written did not happen.
+    /// - Parameter reason: why the ledger refuses; nil makes the broker writable again.
+    package mutating func recover(records: Records, readOnly reason: Failure?, now: Instant) {
+        self.records = records
+        readOnlyReason = reason
+        restoreVolatileState(now)
+    }
+
+    private mutating func restoreVolatileState(_ now: Instant) {
+        leases = [:]
+        durations = Durations()
+        costs = [:]
+        for id in records.order {
+            guard let job = records.jobs[id] else { continue }
+            if !job.state.isTerminal { learnCosts(of: job) }
+            for task in job.tasks {
+                if task.state == .done { durations.learn(task) }
+                guard task.state == .leased, let session = task.session else { continue }
+                let lease = TaskID(job: id, name: task.specification.name)
+                leases[lease] = LeaseClock(
+                    session: session, grantedAt: now.milliseconds,
+                    expiresAt: now.milliseconds + configuration.leaseMilliseconds, isSeen: true,
+                    step: task.checkpointStep)
+            }
+        }
+        for job in watchers.keys { touch(job) }
+    }
+
+    /// Advances the machine by one event.
+    package mutating func handle(_ event: BrokerEvent, now: Instant) -> BrokerStep {
+        step = BrokerStep()
+        switch event {
+        case .received(let envelope): receive(envelope, now: now)
+        case .unreachable(let session): lostContact(session, now: now)
+        case .tick: tick(now)
+        }
+        dispatch(now)
+        pushEvents(now)
+        let result = step
+        step = BrokerStep()
+        return result
+    }
+
+    private mutating func receive(_ envelope: Envelope, now: Instant) {
+        let session = envelope.session
+        let sequence = envelope.sequence
+        switch envelope.message {
+        case .hello(let hello): greet(session, hello, inReplyTo: sequence, now: now)
+        case .beat(let beat): hear(session, beat, sequence: sequence, now: now)
+        case .goodbye: dismiss(session, reason: .goodbye, now: now)
+        case .refuse(let refuse): accept(refuse, from: session, now: now)
+        case .checkpoint(let report): accept(report, from: session, inReplyTo: sequence, now: now)
+        case .complete(let complete): accept(complete, from: session, inReplyTo: sequence, now: now)
+        case .fail(let fail): accept(fail, from: session, inReplyTo: sequence, now: now)
+        case .clientHello: send(.welcome(welcome), to: session, inReplyTo: sequence)
+        case .submit(let submit): accept(submit, from: session, inReplyTo: sequence, now: now)
+        case .query(let query): answer(query, from: session, inReplyTo: sequence, now: now)
+        case .watch(let watch): accept(watch, from: session, inReplyTo: sequence, now: now)
+        case .cancel(let job): cancel(job, from: session, inReplyTo: sequence, now: now)
+        case .clusterQuery: send(.cluster(clusterStatus(now)), to: session, inReplyTo: sequence)
+        case .error: break
+        default:
+            let problem = ErrorReply(code: "unexpected", message: "the broker does not take this kind of message")
+            send(.error(problem), to: session, inReplyTo: sequence)
+        }
+    }
+
+    /// Names blobs found in the store at start. Those that no record refers to are removed later: a worker that stored
+    /// one before the restart may be about to refer to it, a client may be about to submit.
+    package mutating func noteStored(_ digests: [Digest], now: Instant) {
+        for digest in digests where !records.refers(to: digest) {
+            orphans[digest] = now.milliseconds + configuration.leftoverMilliseconds
+        }
+    }
+
+    // MARK: The two ways out
+
+    /// Decides a fact: it is folded now and committed before anything of this step is sent.
+    mutating func commit(_ entry: LedgerEntry, now: Instant) {
+        step.entries.append(entry)
+        let unneeded = records.apply(entry)
+        for digest in unneeded.stored { orphans[digest] = now.milliseconds + configuration.orphanMilliseconds }
+        for held in unneeded.held { workers[held.session]?.releases.append((held.digest, 3)) }
+        touch(entry.job)
+        switch entry {
+        case .jobAccepted, .leaseGranted, .taskCompleted, .jobEnded: touchQueue()
+        default: break
+        }
+    }
+
+    mutating func send(_ message: Message, to session: SessionID, inReplyTo: UInt64 = 0) {
+        step.sends.append(Outgoing(to: session, message, inReplyTo: inReplyTo))
+    }
+
+    mutating func sendError(
+        _ code: String, _ message: String, to session: SessionID, inReplyTo: UInt64, retryAfter: UInt32 = 0
+    ) {
+        let reply = ErrorReply(
+            code: code, message: cut(message, toBytes: Limits.messageBytes), retryAfterMilliseconds: retryAfter)
+        send(.error(reply), to: session, inReplyTo: inReplyTo)
+    }
+
+    /// Something about the job changed that watchers must see now.
+    mutating func touch(_ job: String) {
+        guard records.jobs[job] != nil else { return }
+        revisions[job, default: 0] += 1
+        changed.insert(job)
+    }
+
+    /// Something changed that may wait for the next conflated event.
+    mutating func touchProgress(_ job: String) {
+        guard records.jobs[job] != nil else { return }
+        revisions[job, default: 0] += 1
+        progressed.insert(job)
+    }
+
+    /// Queue positions or waiting notes may have changed: watchers of waiting jobs see it with the next event.
+    mutating func touchQueue() {
+        for job in watchers.keys where records.jobs[job]?.state == .accepted && !changed.contains(job) {
+            touchProgress(job)
+        }
+    }
+
+    /// Workers came or went: every watched job's waiting notes may have changed.
+    mutating func touchWatched() {
+        for job in watchers.keys { touchProgress(job) }
+    }
+
+    /// Revisions rise across restarts because the epoch does.
+    func revision(of job: String) -> UInt64 { configuration.epoch << 32 | revisions[job, default: 0] }
+
+    var welcome: Welcome {
+        Welcome(
+            beatMilliseconds: UInt32(clamping: configuration.beatMilliseconds),
+            leaseMilliseconds: UInt32(clamping: configuration.leaseMilliseconds),
+            storeLocations: configuration.storeLocations)
+    }
+
+    // MARK: Time
+
+    private mutating func tick(_ now: Instant) {
+        if readOnlyReason == nil {
+            expireLeases(now)
+            forgetOldJobs(now)
+        }
+        dismissSilentWorkers(now)
+        for (digest, dueAt) in orphans.sorted(by: { $0.value < $1.value }) where dueAt <= now.milliseconds {
+            orphans[digest] = nil
+            if !records.refers(to: digest) { step.removals.append(digest) }
+        }
+    }
+
+    private mutating func forgetOldJobs(_ now: Instant) {
+        guard now.milliseconds >= nextRetentionAt else { return }
+        nextRetentionAt = now.milliseconds + min(60_000, max(1000, configuration.retentionMilliseconds / 10))
+        for id in records.order {
+            guard let job = records.jobs[id], job.state.isTerminal,
+                job.finishedUnixMilliseconds + configuration.retentionMilliseconds <= now.unixMilliseconds
+            else { continue }
+            commit(.jobForgotten(job: id), now: now)
+            changed.remove(id)
+            revisions[id] = nil
+            lastPushAt[id] = nil
+            watchers[id] = nil
+        }
+    }
+}
+
+// Dictionaries have no order; whatever leaves the machine must have one, so that a seed replays exactly.
+func inOrder(_ left: SessionID, _ right: SessionID) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }
+func inOrder(_ left: TaskID, _ right: TaskID) -> Bool { (left.job, left.name) < (right.job, right.name) }

@@ -1,0 +1,341 @@
+import Failure
+package import Wire
+
+/// The worker's side of the control protocol (bus.md §2.6) as a pure state machine: no sockets, no clock, no threads.
+///
+/// `DISCONNECTED → HELLO_SENT → READY`; in READY it beats its absolute state, takes tasks into free slots, and repeats
+/// CHECKPOINT, COMPLETE and FAIL with every beat until the broker answers them. A worker that hears nothing for two
+/// thirds of a lease is isolated: it computes on for one more lease, which the fence makes safe, and then stops.
+/// A new broker epoch makes it introduce itself again and go on with what it holds.
+///
+/// ```swift
+/// var worker = WorkerState(hello: hello)
+/// for effect in worker.handle(.connected, now: now) { perform(effect) }
+/// ```
+package struct WorkerState: Sendable {
+    package enum Phase: Sendable, Hashable {
+        case disconnected, helloSent, ready
+    }
+
+    /// What the worker owes the broker or the stage for one lease.
+    struct Held: Sendable {
+        enum Work: Sendable {
+            /// The stage computes.
+            case computing
+            /// Cancelled; the stage has not yet let go of the slot.
+            case stopping
+            /// Done, not yet COMMITTED.
+            case completed(Complete)
+            /// Failed, not yet answered.
+            case failed(Fail)
+        }
+
+        var work: Work
+        var step: UInt32
+        var totalSteps: UInt32 = 0
+        /// When the step last changed.
+        var progressAt: UInt64
+        /// The newest checkpoint the broker has not confirmed.
+        var checkpoint: CheckpointReport?
+
+        var occupiesSlot: Bool {
+            switch work {
+            case .computing, .stopping: true
+            case .completed, .failed: false
+            }
+        }
+
+        var isStopping: Bool {
+            if case .stopping = work { return true }
+            return false
+        }
+    }
+
+    package private(set) var phase = Phase.disconnected
+    package private(set) var isIsolated = false
+    package private(set) var isDraining = false
+    /// The newest broker epoch seen; messages of older ones are ignored.
+    package private(set) var brokerEpoch: UInt64 = 0
+    /// Bytes in the worker's own blob memory, for the beat; the runtime keeps it up to date.
+    package var storeBytes: UInt64 = 0
+
+    private let hello: Hello
+    private var beatMilliseconds: UInt64 = 1000
+    private var leaseMilliseconds: UInt64 = 15_000
+    private var held: [Lease: Held] = [:]
+    private var lastHelloAt: UInt64 = 0
+    private var lastBeatAt: UInt64 = 0
+    private var lastHeardAt: UInt64 = 0
+    private var hasReportedDrained = false
+    private var hasLeft = false
+
+    package init(hello: Hello) { self.hello = hello }
+
+    /// What the worker said in HELLO that it can do.
+    package var capabilities: [Capability] { hello.capabilities }
+
+    /// Slots that could take a task now.
+    package var freeSlots: UInt32 {
+        let taken = UInt32(held.values.count { $0.occupiesSlot })
+        return isDraining || taken >= hello.slots ? 0 : hello.slots - taken
+    }
+
+    /// Leases whose stage is computing or has yet to stop.
+    package var occupiedLeases: [Lease] { held.filter { $0.value.occupiesSlot }.map(\.key) }
+
+    /// Advances the machine by one event.
+    /// - Parameter now: only `milliseconds` is read.
+    package mutating func handle(_ event: WorkerEvent, now: Instant) -> [WorkerEffect] {
+        var effects = react(to: event, now: now)
+        if isDraining, held.isEmpty, !hasReportedDrained {
+            hasReportedDrained = true
+            effects.append(.drained)
+        }
+        return effects
+    }
+
+    private mutating func react(to event: WorkerEvent, now: Instant) -> [WorkerEffect] {
+        switch event {
+        case .connected: return sayHello(now)
+        case .disconnected:
+            phase = .disconnected
+            return []
+        case .received(let envelope): return receive(envelope, now: now)
+        case .tick: return tick(now)
+        case .progress(let lease, let step, let totalSteps):
+            noteProgress(lease, step: step, totalSteps: totalSteps, now: now)
+            return []
+        case .checkpointStored(let lease, let step, let ref):
+            guard held[lease]?.isStopping == false else { return [] }
+            let report = CheckpointReport(lease: lease, step: step, ref: ref)
+            held[lease]?.checkpoint = report
+            return sendIfReady(.checkpoint(report))
+        case .finished(let lease, let outputs, let elapsed, let notes):
+            let complete = Complete(lease: lease, outputs: outputs, elapsedMilliseconds: elapsed, notes: notes)
+            return conclude(lease, with: .completed(complete), message: .complete(complete), now: now)
+        case .failed(let lease, let failure, let missingInputs):
+            let fail = Fail(
+                lease: lease, code: failure.code, message: describe(failure), retry: failure.retry,
+                missingInputs: missingInputs)
+            return conclude(lease, with: .failed(fail), message: .fail(fail), now: now)
+        case .stopped(let lease):
+            guard held[lease]?.isStopping == true else { return [] }
+            held[lease] = nil
+            return beatIfReady(now)
+        case .drain:
+            isDraining = true
+            return beatIfReady(now)
+        case .goodbye: return leave()
+        }
+    }
+
+    // MARK: The stage's reports
+
+    private mutating func noteProgress(_ lease: Lease, step: UInt32, totalSteps: UInt32, now: Instant) {
+        guard var task = held[lease], task.occupiesSlot else { return }
+        if task.step != step || task.totalSteps != totalSteps { task.progressAt = now.milliseconds }
+        task.step = step
+        task.totalSteps = totalSteps
+        held[lease] = task
+    }
+
+    /// The stage has let go of a lease. After a cancel nobody wants the result and only the slot matters.
+    private mutating func conclude(
+        _ lease: Lease, with work: Held.Work, message: Message, now: Instant
+    ) -> [WorkerEffect] {
+        guard let task = held[lease], task.occupiesSlot else { return [] }
+        if task.isStopping {
+            held[lease] = nil
+            return beatIfReady(now)
+        }
+        held[lease]?.work = work
+        held[lease]?.checkpoint = nil
+        held[lease]?.progressAt = now.milliseconds
+        // The beat carries this message too: it tells the broker of the free slot.
+        return beatIfReady(now)
+    }
+
+    private func describe(_ failure: Failure) -> String {
+        let place = failure.field.map { " (\($0))" } ?? ""
+        let advice = failure.remedy.map { " \($0)" } ?? ""
+        return cut("\(failure.message)\(place)\(advice)", toBytes: Limits.messageBytes)
+    }
+
+    // MARK: Messages from the broker
+
+    private mutating func receive(_ envelope: Envelope, now: Instant) -> [WorkerEffect] {
+        guard envelope.brokerEpoch >= brokerEpoch, !hasLeft else { return [] }
+        var effects: [WorkerEffect] = []
+        lastHeardAt = now.milliseconds
+        isIsolated = false
+        if envelope.brokerEpoch > brokerEpoch {
+            let isFirst = brokerEpoch == 0
+            brokerEpoch = envelope.brokerEpoch
+            effects.append(.brokerEpoch(brokerEpoch))
+            if !isFirst, !isWelcome(envelope.message) { effects += sayHello(now) }
+        }
+        switch envelope.message {
+        case .welcome(let welcome): effects += accept(welcome, now: now)
+        case .needHello:
+            if !effects.contains(where: isHello) { effects += sayHello(now) }
+        case .beatAcknowledgement(let acknowledgement):
+            if acknowledgement.drain { isDraining = true }
+            if !acknowledgement.releases.isEmpty { effects.append(.release(acknowledgement.releases)) }
+        case .assign(let assign): effects += take(assign, inReplyTo: envelope.sequence, now: now)
+        case .checkpointCommitted(let lease, let step):
+            if let pending = held[lease]?.checkpoint, pending.step <= step { held[lease]?.checkpoint = nil }
+            if held[lease] != nil { effects.append(.checkpointCommitted(lease, step: step)) }
+        case .committed(let lease):
+            if let task = held[lease], !task.occupiesSlot {
+                held[lease] = nil
+                effects.append(.committed(lease))
+            }
+        case .leaseLost(let lease): effects += lose(lease, reason: "lease_lost")
+        case .revoke(let revoke): effects += lose(revoke.lease, reason: revoke.reason)
+        case .error(let error):
+            if phase == .helloSent { effects.append(.rejected(error)) }
+        default: break
+        }
+        return effects
+    }
+
+    private func isWelcome(_ message: Message) -> Bool {
+        if case .welcome = message { return true }
+        return false
+    }
+
+    private func isHello(_ effect: WorkerEffect) -> Bool {
+        if case .send(.hello, _) = effect { return true }
+        return false
+    }
+
+    private mutating func accept(_ welcome: Welcome, now: Instant) -> [WorkerEffect] {
+        guard phase != .disconnected else { return [] }
+        phase = .ready
+        beatMilliseconds = UInt64(max(1, welcome.beatMilliseconds))
+        leaseMilliseconds = UInt64(max(1, welcome.leaseMilliseconds))
+        return [.welcomed(welcome)] + beat(now)
+    }
+
+    private mutating func take(_ assign: Assign, inReplyTo sequence: UInt64, now: Instant) -> [WorkerEffect] {
+        let lease = assign.lease
+        if held[lease] != nil { return [] }
+        var effects: [WorkerEffect] = []
+        for other in held.keys where other.task == lease.task {
+            // An ASSIGN overtaken by a newer one of the same task: its lease is gone already.
+            if other.fence > lease.fence {
+                return [.send(.refuse(Refuse(lease: lease, code: "stale")), inReplyTo: sequence)]
+            }
+            effects += lose(other, reason: "lease_lost")
+        }
+        let canServe = hello.capabilities.contains {
+            $0.stage == assign.stage && (assign.model.isEmpty || $0.model == assign.model)
+        }
+        guard canServe else {
+            return effects + [.send(.refuse(Refuse(lease: lease, code: "unfit")), inReplyTo: sequence)]
+        }
+        guard freeSlots > 0, held.count < Limits.runningTasksPerWorker else {
+            return effects + [.send(.refuse(Refuse(lease: lease, code: "busy")), inReplyTo: sequence)]
+        }
+        held[lease] = Held(work: .computing, step: assign.checkpointStep, progressAt: now.milliseconds)
+        return effects + [.start(assign)]
+    }
+
+    private mutating func lose(_ lease: Lease, reason: String) -> [WorkerEffect] {
+        guard let task = held[lease] else { return [] }
+        guard task.occupiesSlot else {
+            held[lease] = nil
+            return []
+        }
+        guard !task.isStopping else { return [] }
+        held[lease]?.work = .stopping
+        held[lease]?.checkpoint = nil
+        return [.cancel(lease, reason: reason)]
+    }
+
+    // MARK: Sending
+
+    private mutating func sayHello(_ now: Instant) -> [WorkerEffect] {
+        guard !hasLeft else { return [] }
+        phase = .helloSent
+        lastHelloAt = now.milliseconds
+        return [.send(.hello(hello), inReplyTo: 0)]
+    }
+
+    private func sendIfReady(_ message: Message) -> [WorkerEffect] {
+        phase == .ready ? [.send(message, inReplyTo: 0)] : []
+    }
+
+    private mutating func beatIfReady(_ now: Instant) -> [WorkerEffect] {
+        phase == .ready ? beat(now) : []
+    }
+
+    /// Everything the broker has yet to confirm, then the absolute state, so that a freed slot is announced after the
+    /// result that freed it.
+    private mutating func beat(_ now: Instant) -> [WorkerEffect] {
+        lastBeatAt = now.milliseconds
+        let tasks = held.sorted { $0.key.fence < $1.key.fence }
+        var effects: [WorkerEffect] = []
+        for (_, task) in tasks {
+            if let checkpoint = task.checkpoint { effects.append(.send(.checkpoint(checkpoint), inReplyTo: 0)) }
+            switch task.work {
+            case .completed(let complete): effects.append(.send(.complete(complete), inReplyTo: 0))
+            case .failed(let fail): effects.append(.send(.fail(fail), inReplyTo: 0))
+            case .computing, .stopping: break
+            }
+        }
+        let running = tasks.filter { !$0.value.isStopping }.map { lease, task in
+            RunningTask(
+                task: lease.task, fence: lease.fence, step: task.step, totalSteps: task.totalSteps,
+                millisecondsSinceProgress: UInt32(clamping: now.elapsed(since: task.progressAt)))
+        }
+        let beat = Beat(freeSlots: freeSlots, running: running, storeBytes: storeBytes)
+        return effects + [.send(.beat(beat), inReplyTo: 0)]
+    }
+
+    private mutating func tick(_ now: Instant) -> [WorkerEffect] {
+        var effects = checkIsolation(now)
+        switch phase {
+        case .disconnected: break
+        case .helloSent:
+            if now.elapsed(since: lastHelloAt) >= beatMilliseconds { effects += sayHello(now) }
+        case .ready:
+            if now.elapsed(since: lastBeatAt) >= beatMilliseconds { effects += beat(now) }
+        }
+        return effects
+    }
+
+    private mutating func checkIsolation(_ now: Instant) -> [WorkerEffect] {
+        guard brokerEpoch > 0 else { return [] }
+        let silence = now.elapsed(since: lastHeardAt)
+        let patience = leaseMilliseconds * 2 / 3
+        isIsolated = silence > patience
+        guard silence > patience + leaseMilliseconds else { return [] }
+        let computing = held.filter { $0.value.occupiesSlot }.keys.sorted { $0.fence < $1.fence }
+        return computing.flatMap { lose($0, reason: "isolated") }
+    }
+
+    private mutating func leave() -> [WorkerEffect] {
+        guard !hasLeft else { return [] }
+        let leases = held.keys.sorted { $0.fence < $1.fence }
+        var effects = leases.flatMap { lose($0, reason: "shutdown") }
+        if phase == .ready { effects.append(.send(.goodbye, inReplyTo: 0)) }
+        isDraining = true
+        hasLeft = true
+        phase = .disconnected
+        return effects
+    }
+}
+
+/// The longest prefix of whole characters within `bytes` UTF-8 bytes.
+func cut(_ text: String, toBytes bytes: Int) -> String {
+    guard text.utf8.count > bytes else { return text }
+    var kept = ""
+    var size = 0
+    for character in text {
+        size += character.utf8.count
+        if size > bytes { break }
+        kept.append(character)
+    }
+    return kept
+}
