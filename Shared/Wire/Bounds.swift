@@ -1,0 +1,56 @@
+import Failure
+import Glibc
+import Tensor
+
+/// Checks that hold on both ends of the wire: what cannot be received is not sent.
+enum Bounds {
+    static func check(count: Int, limit: Int, _ field: String) throws(Failure) {
+        guard count <= limit else {
+            throw Failure("too_large", "\(field) has \(count) entries; at most \(limit)", field: field)
+        }
+    }
+
+    static func check(bytes: Int, limit: Int, _ field: String) throws(Failure) {
+        guard bytes <= limit else {
+            throw Failure("too_large", "\(field) has \(bytes) bytes; at most \(limit)", field: field)
+        }
+    }
+
+    /// The bytes of a dense tensor, with every product checked.
+    static func byteCount(shape: [Int], dtype: DType, _ field: String) throws(Failure) -> Int {
+        try check(count: shape.count, limit: Limits.tensorRank, "\(field).shape")
+        var bytes = dtype.byteCount
+        var isEmpty = false
+        for extent in shape {
+            if extent == 0 {
+                isEmpty = true
+                continue
+            }
+            let (product, overflow) = bytes.multipliedReportingOverflow(by: extent)
+            guard extent > 0, !overflow, product <= Limits.tensorBytes else {
+                throw Failure(
+                    "malformed",
+                    "\(field): shape \(shape) of \(dtype) is no tensor of at most \(Limits.tensorBytes) bytes",
+                    field: field)
+            }
+            bytes = product
+        }
+        return isEmpty ? 0 : bytes
+    }
+
+    /// Literal addresses only: a name from the network would be looked up by whoever receives it.
+    static func check(address: String, port: Int, _ field: String) throws(Failure) {
+        var buffer = [UInt8](repeating: 0, count: 16)
+        let isLiteral = inet_pton(AF_INET, address, &buffer) == 1 || inet_pton(AF_INET6, address, &buffer) == 1
+        guard isLiteral, (1...Int(UInt16.max)).contains(port) else {
+            throw Failure("malformed", "\(field): \(address):\(port) is no IPv4 or IPv6 address and port", field: field)
+        }
+    }
+
+    /// A plain file name: it is joined to the run directory of whoever receives it.
+    static func check(socket: String, _ field: String) throws(Failure) {
+        guard !socket.isEmpty, socket != ".", socket != "..", !socket.utf8.contains(UInt8(ascii: "/")) else {
+            throw Failure("malformed", "\(field): \(socket) is not a file name", field: field)
+        }
+    }
+}

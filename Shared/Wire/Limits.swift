@@ -1,0 +1,27 @@
+/// Every bound of the protocol in one place (bus.md §2.1). Exceeding one is a protocol error, never an allocation.
+package enum Limits {
+    package static let controlFrameBytes = 64 * 1024
+    package static let arenaBytes = 1024 * 1024
+    package static let chunkBytes = 1024 * 1024
+    package static let inlinePayloadBytes = 32 * 1024
+    package static let tensorRank = 8
+    package static let locations = 8
+    package static let namedRefs = 16
+    package static let tasksPerJob = 64
+    package static let inputsPerTask = 16
+    package static let runningTasksPerWorker = 64
+    package static let capabilitiesPerWorker = 16
+    package static let nameBytes = 128
+    package static let parameterBytes = 16 * 1024
+    package static let specificationBytes = 16 * 1024
+    package static let messageBytes = 2 * 1024
+    package static let notes = 16
+    package static let jobsPerPage = 16
+    package static let releasesPerBeat = 64
+    package static let workersPerCluster = 256
+    package static let unknownFields = 16
+    /// Bytes a sender may have outstanding before it waits for credit.
+    package static let defaultWindowBytes = 8 * 1024 * 1024
+    /// The largest tensor a peer may announce: 161 frames of 1360×768 RGB float32 and room to spare.
+    package static let tensorBytes = 8 * 1024 * 1024 * 1024
+}

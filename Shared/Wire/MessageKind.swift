@@ -1,0 +1,167 @@
+/// What a process is on the bus; a message that its sender's role may not send is refused as `unexpected`.
+package struct Role: OptionSet, Sendable, Hashable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    package static let broker = Role(rawValue: 1)
+    package static let worker = Role(rawValue: 2)
+    package static let client = Role(rawValue: 4)
+    /// Holds blobs and answers GET and PUT_OPEN.
+    package static let store = Role(rawValue: 8)
+    /// Fetches blobs from a store or puts them there.
+    package static let consumer = Role(rawValue: 16)
+    package static let any: Role = [.broker, .worker, .client, .store, .consumer]
+}
+
+/// The type number of a message in the prelude: group in the high byte, message in the low byte. Never reused.
+package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomStringConvertible {
+    case hello = 0x0101
+    case welcome = 0x0102
+    case needHello = 0x0103
+    case beat = 0x0104
+    case beatAcknowledgement = 0x0105
+    case goodbye = 0x0106
+    case error = 0x0107
+
+    case submit = 0x0201
+    case accepted = 0x0202
+    case query = 0x0203
+    case status = 0x0204
+    case watch = 0x0205
+    case event = 0x0206
+    case cancel = 0x0207
+    case cancelOutcome = 0x0208
+    case clusterQuery = 0x0209
+    case cluster = 0x020a
+    case clientHello = 0x020b
+
+    case assign = 0x0301
+    case refuse = 0x0302
+    case checkpoint = 0x0303
+    case checkpointCommitted = 0x0304
+    case complete = 0x0305
+    case committed = 0x0306
+    case fail = 0x0307
+    case leaseLost = 0x0308
+    case revoke = 0x0309
+
+    case get = 0x0401
+    case chunk = 0x0402
+    case credit = 0x0403
+    case stop = 0x0404
+    case putOpen = 0x0405
+    case putChunk = 0x0406
+    case putDone = 0x0407
+    case stored = 0x0408
+    case notHere = 0x0409
+    case busy = 0x040a
+
+    /// The name in logs and in docs/protocol.md.
+    package var description: String {
+        switch self {
+        case .hello: "HELLO"
+        case .welcome: "WELCOME"
+        case .needHello: "NEED_HELLO"
+        case .beat: "BEAT"
+        case .beatAcknowledgement: "BEAT_ACK"
+        case .goodbye: "GOODBYE"
+        case .error: "ERROR"
+        case .submit: "SUBMIT"
+        case .accepted: "ACCEPTED"
+        case .query: "QUERY"
+        case .status: "STATUS"
+        case .watch: "WATCH"
+        case .event: "EVENT"
+        case .cancel: "CANCEL"
+        case .cancelOutcome: "CANCEL_OUTCOME"
+        case .clusterQuery: "CLUSTER_QUERY"
+        case .cluster: "CLUSTER"
+        case .clientHello: "CLIENT_HELLO"
+        case .assign: "ASSIGN"
+        case .refuse: "REFUSE"
+        case .checkpoint: "CHECKPOINT"
+        case .checkpointCommitted: "CHECKPOINT_COMMITTED"
+        case .complete: "COMPLETE"
+        case .committed: "COMMITTED"
+        case .fail: "FAIL"
+        case .leaseLost: "LEASE_LOST"
+        case .revoke: "REVOKE"
+        case .get: "GET"
+        case .chunk: "CHUNK"
+        case .credit: "CREDIT"
+        case .stop: "STOP"
+        case .putOpen: "PUT_OPEN"
+        case .putChunk: "PUT_CHUNK"
+        case .putDone: "PUT_DONE"
+        case .stored: "STORED"
+        case .notHere: "NOT_HERE"
+        case .busy: "BUSY"
+        }
+    }
+
+    /// The roles that may send this message.
+    package var senders: Role {
+        switch self {
+        case .hello, .beat, .refuse, .checkpoint, .complete, .fail: .worker
+        case .welcome, .needHello, .beatAcknowledgement, .accepted, .status, .event, .cancelOutcome, .cluster, .assign,
+            .checkpointCommitted, .committed, .leaseLost, .revoke:
+            .broker
+        case .goodbye: [.worker, .client]
+        case .error: .any
+        case .submit, .query, .watch, .cancel, .clusterQuery, .clientHello: [.client, .worker]
+        case .get, .stop, .putOpen, .putChunk, .putDone: .consumer
+        case .chunk, .stored, .notHere, .busy: .store
+        case .credit: [.store, .consumer]
+        }
+    }
+
+    /// Whether a payload frame follows the control frame.
+    package var carriesPayload: Bool { self == .chunk || self == .putChunk }
+}
+
+extension Message {
+    /// The type number that goes into the prelude (`MessageKind.rawValue`).
+    package var kind: UInt16 { messageKind.rawValue }
+
+    package var messageKind: MessageKind {
+        switch self {
+        case .hello: .hello
+        case .welcome: .welcome
+        case .needHello: .needHello
+        case .beat: .beat
+        case .beatAcknowledgement: .beatAcknowledgement
+        case .goodbye: .goodbye
+        case .error: .error
+        case .submit: .submit
+        case .accepted: .accepted
+        case .query: .query
+        case .status: .status
+        case .watch: .watch
+        case .event: .event
+        case .cancel: .cancel
+        case .cancelOutcome: .cancelOutcome
+        case .clusterQuery: .clusterQuery
+        case .cluster: .cluster
+        case .clientHello: .clientHello
+        case .assign: .assign
+        case .refuse: .refuse
+        case .checkpoint: .checkpoint
+        case .checkpointCommitted: .checkpointCommitted
+        case .complete: .complete
+        case .committed: .committed
+        case .fail: .fail
+        case .leaseLost: .leaseLost
+        case .revoke: .revoke
+        case .get: .get
+        case .chunk: .chunk
+        case .credit: .credit
+        case .stop: .stop
+        case .putOpen: .putOpen
+        case .putChunk: .putChunk
+        case .putDone: .putDone
+        case .stored: .stored
+        case .notHere: .notHere
+        case .busy: .busy
+        }
+    }
+}

@@ -1,0 +1,50 @@
+import CProtobufC
+import CWire
+import Failure
+
+extension Packer {
+    func get(_ get: Get) throws(Failure) -> UnsafeMutablePointer<Zoetrope__Get> {
+        let result = try make(zoetrope__get__init)
+        result.pointee.digest = try digest(get.digest)
+        result.pointee.offset = get.offset
+        result.pointee.length = get.length
+        result.pointee.window = get.window
+        return result
+    }
+
+    func chunk(_ chunk: Chunk) throws(Failure) -> UnsafeMutablePointer<Zoetrope__Chunk> {
+        try Bounds.check(bytes: Int(chunk.length), limit: Limits.chunkBytes, "chunk")
+        let result = try make(zoetrope__chunk__init)
+        result.pointee.digest = try digest(chunk.digest)
+        result.pointee.offset = chunk.offset
+        result.pointee.length = chunk.length
+        result.pointee.crc = chunk.crc
+        return result
+    }
+
+    func credit(_ credit: Credit) throws(Failure) -> UnsafeMutablePointer<Zoetrope__Credit> {
+        let result = try make(zoetrope__credit__init)
+        result.pointee.digest = try digest(credit.digest)
+        result.pointee.bytes = credit.bytes
+        return result
+    }
+
+    func blobName(_ name: Digest) throws(Failure) -> UnsafeMutablePointer<Zoetrope__BlobName> {
+        let result = try make(zoetrope__blob_name__init)
+        result.pointee.digest = try digest(name)
+        return result
+    }
+
+    func putOpen(_ open: PutOpen) throws(Failure) -> UnsafeMutablePointer<Zoetrope__PutOpen> {
+        let result = try make(zoetrope__put_open__init)
+        result.pointee.digest = try digest(open.digest)
+        result.pointee.size = open.size
+        return result
+    }
+
+    func busy(retryAfterMilliseconds: UInt32) throws(Failure) -> UnsafeMutablePointer<Zoetrope__Busy> {
+        let result = try make(zoetrope__busy__init)
+        result.pointee.retry_after_milliseconds = retryAfterMilliseconds
+        return result
+    }
+}

@@ -1,0 +1,95 @@
+import Failure
+import Tensor
+import Wire
+
+/// One envelope of every message, with every field set to a value of its own.
+enum Samples {
+    static func digest(_ seed: UInt8) -> Digest { Digest.of([seed]) }
+
+    static let ref = TensorRef(
+        digest: digest(1), dtype: .bfloat16, shape: [1, 226, 4096],
+        locations: [
+            .ipc(host: "a1b2c3", socket: "broker-data.sock"), .tcp(address: "10.0.0.7", port: 7711),
+            .tcp(address: "fd00::7", port: 7711),
+        ])
+    static let scalar = TensorRef(digest: digest(2), dtype: .int64, shape: [], locations: [])
+    static let lease = Lease(task: TaskID(job: "j-0001", name: "denoise"), fence: 7)
+    static let capability = Capability(stage: "denoiser", model: String(repeating: "ab", count: 32))
+
+    static let hello = Hello(
+        worker: "host-1/denoiser-0", capabilities: [capability, Capability(stage: "video-muxer", model: "")], slots: 2,
+        dataLocations: ref.locations, minimumMinor: 1, maximumMinor: 3, numerics: "x86-64-v4/openblas", processID: 4711)
+    static let beat = Beat(
+        freeSlots: 1,
+        running: [
+            RunningTask(task: lease.task, fence: 7, step: 12, totalSteps: 50, millisecondsSinceProgress: 4000)
+        ],
+        storeBytes: 1 << 40)
+    static let submit = Submit(
+        idempotencyKey: "key-1", requestDigest: digest(3), tenant: "studio", priority: -5,
+        specification: #"{"prompt":"一只猫 🐈"}"#,
+        tasks: [
+            TaskSpecification(
+                name: "decode", stage: "vae-decoder", model: "m", parameters: "{}",
+                inputs: [
+                    TaskInput(name: "latents", source: .task(name: "denoise", output: "latents")),
+                    TaskInput(name: "init", source: .blob(ref)),
+                ], durableOutputs: true)
+        ])
+    static let status = JobStatus(
+        job: "j-0001", state: .running, revision: 9, createdUnixMilliseconds: 1_790_000_000_000,
+        finishedUnixMilliseconds: 1_790_000_060_000, priority: -1, queuePosition: 3, remainingMilliseconds: 90_000,
+        specification: "{}",
+        tasks: [
+            TaskStatus(
+                name: "denoise", stage: "denoiser", state: .leased, worker: "host-1", attempt: 2, step: 12,
+                totalSteps: 50, elapsedMilliseconds: 60_000, remainingMilliseconds: 190_000, notes: ["prompt cut"])
+        ],
+        outputs: [NamedRef(name: "mux.video", ref: ref)], errorCode: "numeric_fault", errorMessage: "NaN in latents")
+    static let assign = Assign(
+        lease: lease, attempt: 2, stage: "denoiser", model: "m", parameters: #"{"seed":1}"#,
+        inputs: [NamedRef(name: "prompt_embeds", ref: ref)], durableOutputs: true, checkpoint: scalar,
+        checkpointStep: 11,
+        leaseMilliseconds: 15_000)
+    static let chunk = Chunk(digest: digest(4), offset: 3 << 32, length: 1 << 20, crc: 0xdead_beef)
+
+    static let messages: [Message] = [
+        .hello(hello),
+        .welcome(Welcome(beatMilliseconds: 1000, leaseMilliseconds: 15_000, storeLocations: ref.locations)),
+        .needHello, .beat(beat),
+        .beatAcknowledgement(BeatAcknowledgement(sequence: 5, drain: true, releases: [digest(5), digest(6)])),
+        .goodbye, .error(ErrorReply(code: "overloaded", message: "too many jobs", retryAfterMilliseconds: 250)),
+        .submit(submit), .accepted(Accepted(job: "j-0001", replayed: true)),
+        .query(Query(job: "", before: "j-0002", limit: 4)), .status(StatusPage(jobs: [status, status], hasMore: true)),
+        .watch(Watch(job: "j-0001", revision: 9)), .event(status), .cancel(job: "j-0001"),
+        .cancelOutcome(CancelOutcome(job: "j-0001", state: .cancelled)), .clusterQuery,
+        .cluster(
+            ClusterStatus(
+                workers: [
+                    .init(worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300)
+                ], queuedJobs: 4, runningJobs: 1)),
+        .clientHello, .assign(assign), .refuse(Refuse(lease: lease, code: "busy")),
+        .checkpoint(CheckpointReport(lease: lease, step: 12, ref: ref)),
+        .checkpointCommitted(lease: lease, step: 12),
+        .complete(
+            Complete(
+                lease: lease, outputs: [NamedRef(name: "latents", ref: ref)], elapsedMilliseconds: 99,
+                notes: ["a", "b"])),
+        .committed(lease),
+        .fail(
+            Fail(
+                lease: lease, code: "input_missing", message: "frames are gone", retry: .otherWorker,
+                missingInputs: ["frames"])),
+        .leaseLost(lease), .revoke(Revoke(lease: lease, reason: "cancelled")),
+        .get(Get(digest: digest(7), offset: 1, length: 2, window: 3)), .chunk(chunk),
+        .credit(Credit(digest: digest(8), bytes: 1 << 20)), .stop(digest(9)),
+        .putOpen(PutOpen(digest: digest(10), size: 1 << 33)), .putChunk(chunk), .putDone(digest(11)),
+        .stored(digest(12)), .notHere(digest(13)), .busy(retryAfterMilliseconds: 100),
+    ]
+
+    static func envelope(_ message: Message) -> Envelope {
+        Envelope(
+            session: SessionID(bytes: Array(0..<16)) ?? .random(), sequence: 42, brokerEpoch: 3, inReplyTo: 41,
+            trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", message: message)
+    }
+}
