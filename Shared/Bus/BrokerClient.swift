@@ -1,0 +1,103 @@
+package import Failure
+package import Runtime
+package import Tensor
+package import Wire
+
+/// What a gateway or a command line does with a broker: jobs, their states, and blobs in its store.
+///
+/// Survives restarts of the broker: requests are sent again, watches resumed. Close it, or shut the loop down.
+package struct BrokerClient: Sendable {
+    private let session: BrokerSession
+    private let data: DataClient
+
+    /// Connects and learns where the store is.
+    ///
+    /// - Throws: `broker_unreachable` after `timeout`.
+    package init(
+        loop: BusLoop, endpoint: Endpoint, runDirectory: RunDirectory, timeout: Duration = .seconds(10)
+    ) async throws(Failure) {
+        let identity = SessionID.random()
+        let control = try ControlClient(loop: loop, endpoint: endpoint, session: identity)
+        session = BrokerSession(control: control, timeout: timeout)
+        data = DataClient(loop: loop, session: identity, runDirectory: runDirectory)
+        do throws(Failure) {
+            try await session.start()
+        } catch {
+            await session.close()
+            throw error
+        }
+    }
+
+    /// Hands a job in; the same idempotency key with the same request gets the same answer.
+    package func submit(_ submit: Submit) async throws(Failure) -> Accepted {
+        let reply = try await session.request(.submit(submit))
+        if case .accepted(let accepted) = reply { return accepted }
+        throw BrokerSession.unexpected(reply)
+    }
+
+    /// - Throws: `job_not_found`.
+    package func status(job: String) async throws(Failure) -> JobStatus {
+        let reply = try await session.request(.query(Query(job: job)))
+        guard case .status(let page) = reply else { throw BrokerSession.unexpected(reply) }
+        guard let status = page.jobs.first else {
+            throw Failure("job_not_found", "there is no job \(job)", field: "job")
+        }
+        return status
+    }
+
+    /// Jobs older than `before` (empty: the newest), newest first.
+    package func list(before: String = "", limit: Int = Limits.jobsPerPage) async throws(Failure) -> StatusPage {
+        let bounded = UInt32(min(max(limit, 1), Limits.jobsPerPage))
+        let reply = try await session.request(.query(Query(job: "", before: before, limit: bounded)))
+        if case .status(let page) = reply { return page }
+        throw BrokerSession.unexpected(reply)
+    }
+
+    /// The job's states as they change, beginning with the present one; a slow reader gets the newest. Ends after a
+    /// terminal state; throws `job_not_found`, or `broker_unreachable` only when the client is closed meanwhile.
+    package func watch(job: String) -> AsyncThrowingStream<JobStatus, any Error> {
+        AsyncThrowingStream(bufferingPolicy: .bufferingNewest(16)) { continuation in
+            let watching = Task { await session.watch(job, continuation) }
+            continuation.onTermination = { _ in
+                watching.cancel()
+                Task { await session.forget(job, continuation) }
+            }
+        }
+    }
+
+    package func cancel(job: String) async throws(Failure) -> CancelOutcome {
+        let reply = try await session.request(.cancel(job: job))
+        if case .cancelOutcome(let outcome) = reply { return outcome }
+        throw BrokerSession.unexpected(reply)
+    }
+
+    package func cluster() async throws(Failure) -> ClusterStatus {
+        let reply = try await session.request(.clusterQuery)
+        if case .cluster(let status) = reply { return status }
+        throw BrokerSession.unexpected(reply)
+    }
+
+    /// Puts a tensor into the broker's store; the reference can be an input of a job.
+    package func upload(_ tensor: Tensor, timeout: Duration = .seconds(60)) async throws(Failure) -> TensorRef {
+        try await data.store(tensor, at: await session.storeLocations, timeout: timeout)
+    }
+
+    package func download(_ ref: TensorRef, timeout: Duration = .seconds(60)) async throws(Failure) -> Tensor {
+        try await data.fetch(ref, timeout: timeout)
+    }
+
+    /// A reference to a blob that the store is said to hold; fetching it tells whether it does.
+    package func stored(_ digest: Digest, dtype: DType, shape: [Int]) async -> TensorRef {
+        TensorRef(digest: digest, dtype: dtype, shape: shape, locations: await session.storeLocations)
+    }
+
+    /// Whether the broker is connected at the moment.
+    package var isConnected: Bool {
+        get async { await session.isConnected }
+    }
+
+    package func close() async {
+        await session.close()
+        await data.close()
+    }
+}

@@ -1,0 +1,236 @@
+import CZeroMQ
+package import Failure
+import Logging
+package import Wire
+
+/// A worker's, gateway's or command line's end of the control plane: one DEALER to the broker, reconnecting by itself.
+///
+/// Nothing is queued while the broker is away (a stale message would be acted on after its restart): `send` says so,
+/// and whoever has state sends it again after `.connected`.
+package actor ControlClient {
+    package enum Event: Sendable, Hashable {
+        /// The connection is up, for the first time or again.
+        case connected
+        case disconnected
+        /// A message that answers no `request`.
+        case received(Envelope)
+    }
+
+    private struct Pending {
+        var message: Message
+        var continuation: CheckedContinuation<Result<Message, Failure>, Never>
+        /// Every sequence under which it was sent: the answer to any of them will do.
+        var sequences: [UInt64] = []
+        /// Whether it has been sent on the present connection.
+        var isSent = false
+        var timer: UInt64
+    }
+
+    private static let eventCapacity = 8192
+    private static let batch = 64
+
+    package nonisolated let loop: BusLoop
+    package nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
+    package nonisolated let endpoint: Endpoint
+
+    /// In order; for one consumer. Ends with `close()`.
+    package nonisolated let events: AsyncStream<Event>
+    private let feed: AsyncStream<Event>.Continuation
+
+    /// Frames from the broker that were no message of CVB/1.
+    package private(set) var protocolErrors: UInt64 = 0
+    package private(set) var isConnected = false
+    private var outbox: Outbox
+    private let socket: Socket
+    private let monitor: SocketMonitor
+    private var registrations: [UInt64] = []
+    private var isClosed = false
+    private var pending: [UInt64: Pending] = [:]
+    private var nextPending: UInt64 = 0
+    private let logger: Logger
+
+    /// Begins to connect; `.connected` tells when the broker answers.
+    ///
+    /// - Throws: `endpoint_unusable`, `bus_closed`.
+    package init(loop: BusLoop, endpoint: Endpoint, session: SessionID) throws(Failure) {
+        self.loop = loop
+        self.endpoint = endpoint
+        outbox = Outbox(session: session)
+        logger = Logger(label: "zoetrope.bus.control-client")
+        (events, feed) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(ControlClient.eventCapacity))
+        let socket = try Socket(loop.context, ZMQ_DEALER)
+        SocketProfile.control(socket)
+        socket.set(ZMQ_IMMEDIATE, 1)
+        // Watched before it connects, or the first connection could be missed.
+        monitor = try SocketMonitor(socket, loop.context)
+        try socket.connect(endpoint.description)
+        self.socket = socket
+        loop.post { self.assumeIsolated { $0.register() } }
+    }
+
+    /// The epoch that every later message echoes; from the broker's WELCOME.
+    package func setBrokerEpoch(_ epoch: UInt64) { outbox.epoch = epoch }
+
+    /// Queues a message for the broker; never waits.
+    ///
+    /// - Returns: its sequence; nil when there is no connection, the queue is full or the message exceeds a limit.
+    @discardableResult
+    package func send(_ message: Message, inReplyTo: UInt64 = 0) -> UInt64? {
+        do throws(Failure) {
+            return try transmit(message, inReplyTo: inReplyTo)
+        } catch {
+            logger.error("cannot send \(message.messageKind): \(error)")
+            return nil
+        }
+    }
+
+    /// Sends `message` and waits for the answer: the message whose `inReplyTo` names it.
+    ///
+    /// Waits for a connection first and sends again after a reconnect, so the message must be one that may arrive twice
+    /// (every request of the protocol is).
+    /// - Throws: the failure of an ERROR answer; `broker_unreachable` when `timeout` passes; `cancelled`; `too_large`;
+    ///   `bus_closed`.
+    package func request(_ message: Message, timeout: Duration) async throws(Failure) -> Message {
+        guard !isClosed else { throw Failure("bus_closed", "the connection to \(endpoint) was closed") }
+        nextPending += 1
+        let identity = nextPending
+        let result = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                begin(identity, message, timeout, continuation)
+            }
+        } onCancel: {
+            loop.post {
+                self.assumeIsolated {
+                    $0.finish(identity, .failure(Failure("cancelled", "a request to the broker was cancelled")))
+                }
+            }
+        }
+        return try result.get()
+    }
+
+    /// Closes the connection, ends `events` and fails what waits with `bus_closed`.
+    package func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        isConnected = false
+        for registration in registrations { loop.reactor.unregister(registration) }
+        registrations = []
+        monitor.close()
+        socket.close()
+        for identity in Array(pending.keys) {
+            finish(identity, .failure(Failure("bus_closed", "the connection to \(endpoint) was closed")))
+        }
+        feed.finish()
+    }
+
+    private func register() {
+        guard !isClosed else { return }
+        registrations = [
+            loop.reactor.register(
+                socket, ready: { self.assumeIsolated { $0.drain() } }, close: { self.assumeIsolated { $0.close() } }),
+            monitor.register(
+                loop.reactor, ready: { self.assumeIsolated { $0.drainMonitor() } },
+                close: { self.assumeIsolated { $0.close() } }),
+        ]
+    }
+
+    private func transmit(_ message: Message, inReplyTo: UInt64) throws(Failure) -> UInt64? {
+        guard !isClosed else { return nil }
+        let (frame, sequence) = try outbox.frame(message, inReplyTo: inReplyTo)
+        return socket.send([.bytes(frame)]) == .sent ? sequence : nil
+    }
+}
+
+// MARK: Requests
+
+extension ControlClient {
+    private func begin(
+        _ identity: UInt64, _ message: Message, _ timeout: Duration,
+        _ continuation: CheckedContinuation<Result<Message, Failure>, Never>
+    ) {
+        if Task.isCancelled {
+            return continuation.resume(
+                returning: .failure(Failure("cancelled", "a request to the broker was cancelled")))
+        }
+        let timer = loop.reactor.schedule(after: timeout) { self.assumeIsolated { $0.expire(identity) } }
+        pending[identity] = Pending(message: message, continuation: continuation, timer: timer)
+        attempt(identity)
+    }
+
+    private func attempt(_ identity: UInt64) {
+        guard let request = pending[identity], !request.isSent else { return }
+        do throws(Failure) {
+            guard let sequence = try transmit(request.message, inReplyTo: 0) else { return }
+            pending[identity]?.sequences.append(sequence)
+            pending[identity]?.isSent = true
+        } catch {
+            finish(identity, .failure(error))
+        }
+    }
+
+    private func expire(_ identity: UInt64) {
+        let state = isConnected ? "is connected but does not answer" : "cannot be reached"
+        finish(
+            identity,
+            .failure(
+                Failure(
+                    "broker_unreachable", "the broker at \(endpoint) \(state)", field: "broker",
+                    remedy: "Check that zoetrope-broker runs and that the endpoint is right.", retry: .sameWorker)))
+    }
+
+    private func finish(_ identity: UInt64, _ result: Result<Message, Failure>) {
+        guard let request = pending.removeValue(forKey: identity) else { return }
+        loop.reactor.cancelTimer(request.timer)
+        request.continuation.resume(returning: result)
+    }
+}
+
+// MARK: What arrives
+
+extension ControlClient {
+    private func drain() {
+        for _ in 0..<ControlClient.batch {
+            guard !isClosed, socket.receive({ handle($0) }) else { return }
+        }
+    }
+
+    private func drainMonitor() {
+        while !isClosed, let event = monitor.next() {
+            switch event {
+            case .connected:
+                isConnected = true
+                feed.yield(.connected)
+                for identity in pending.keys.sorted() { attempt(identity) }
+            case .disconnected:
+                // Answers under way are lost with the connection.
+                for identity in pending.keys { pending[identity]?.isSent = false }
+                guard isConnected else { continue }
+                isConnected = false
+                feed.yield(.disconnected)
+            }
+        }
+    }
+
+    private func handle(_ parts: ReceivedParts) {
+        let envelope: Envelope
+        do throws(Failure) {
+            guard parts.count == 1 else {
+                throw Failure("extra_frames", "a control message of \(parts.count) frames; it has one")
+            }
+            envelope = try EnvelopeCodec.decode(parts[0], from: .broker)
+        } catch {
+            protocolErrors += 1
+            return logger.warning("the broker at \(endpoint) sent no message of CVB/1: \(error)")
+        }
+        let answered = pending.first { $0.value.sequences.contains(envelope.inReplyTo) }
+        guard let answered else {
+            feed.yield(.received(envelope))
+            return
+        }
+        if case .error(let reply) = envelope.message {
+            finish(answered.key, .failure(Failure(reply)))
+        } else {
+            finish(answered.key, .success(envelope.message))
+        }
+    }
+}

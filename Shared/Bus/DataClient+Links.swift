@@ -1,0 +1,58 @@
+import Failure
+
+// Connections to holders: made on demand, watched, dropped when idle.
+extension DataClient {
+    func openLink(_ endpoint: Endpoint) throws(Failure) -> DataLink {
+        if let link = links[endpoint] { return link }
+        guard !isClosed else { throw DataClient.closed }
+        let link = try DataLink(endpoint, loop.context)
+        let close: @Sendable () -> Void = { self.assumeIsolated { $0.close() } }
+        link.registrations = [
+            loop.reactor.register(
+                link.socket, ready: { self.assumeIsolated { $0.drain(endpoint) } }, close: close),
+            link.monitor.register(
+                loop.reactor, ready: { self.assumeIsolated { $0.drainMonitor(endpoint) } }, close: close),
+        ]
+        links[endpoint] = link
+        if sweepTimer == nil { scheduleSweep() }
+        return link
+    }
+
+    func removeLink(_ endpoint: Endpoint) {
+        guard let link = links.removeValue(forKey: endpoint) else { return }
+        link.close(loop.reactor)
+        for identity in link.transfers { finish(identity, .lost("was disconnected")) }
+    }
+
+    private func drain(_ endpoint: Endpoint) {
+        guard let link = links[endpoint] else { return }
+        for _ in 0..<DataClient.batch {
+            guard links[endpoint] === link, link.socket.receive({ handle($0, from: link) }) else { return }
+        }
+    }
+
+    private func drainMonitor(_ endpoint: Endpoint) {
+        while let link = links[endpoint], let event = link.monitor.next() {
+            switch event {
+            case .connected:
+                link.isUp = true
+                for identity in link.transfers.sorted() { ask(identity) }
+            case .disconnected:
+                link.isUp = false
+                // Chunks on their way are gone and the holder forgets us: start over rather than wait for silence.
+                for identity in link.transfers { finish(identity, .lost("closed the connection")) }
+            }
+        }
+    }
+
+    private func scheduleSweep() {
+        sweepTimer = loop.reactor.schedule(after: linkIdleTime / 4) { self.assumeIsolated { $0.sweep() } }
+    }
+
+    private func sweep() {
+        sweepTimer = nil
+        let limit = ContinuousClock.now - linkIdleTime
+        for (endpoint, link) in links where link.transfers.isEmpty && link.lastUse < limit { removeLink(endpoint) }
+        if !links.isEmpty { scheduleSweep() }
+    }
+}

@@ -1,0 +1,213 @@
+package import Failure
+import Logging
+package import Runtime
+package import Tensor
+package import Wire
+
+/// The consumer's end of the data plane: fetches blobs from whoever holds them and brings blobs to stores.
+///
+/// One connection a holder, made when first needed and dropped after a minute without use; any number of transfers
+/// share it. A transfer fails over to the blob's next location when a holder is gone, silent or does not have it.
+package actor DataClient {
+    static let batch = 64
+    /// A connection that is not up after so long counts as unreachable.
+    static let connectPatience = Duration.seconds(3)
+    private static let storeRetryDelay = Duration.milliseconds(250)
+
+    package nonisolated let loop: BusLoop
+    package nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
+    package nonisolated let runDirectory: RunDirectory
+
+    let windowBytes: Int
+    let linkIdleTime: Duration
+    let logger: Logger
+    var outbox: Outbox
+    var links: [Endpoint: DataLink] = [:]
+    var transfers: [UInt64: Transfer] = [:]
+    /// Transfer by the sequence of its GET or PUT_OPEN.
+    var bySequence: [UInt64: UInt64] = [:]
+    var sweepTimer: UInt64?
+    var isClosed = false
+    private var nextIdentity: UInt64 = 0
+
+    /// - Parameters:
+    ///   - windowBytes: what a holder may have under way to us per transfer.
+    ///   - linkIdleTime: how long an unused connection is kept.
+    package init(
+        loop: BusLoop, session: SessionID, runDirectory: RunDirectory, windowBytes: Int = Limits.defaultWindowBytes,
+        linkIdleTime: Duration = .seconds(60)
+    ) {
+        self.loop = loop
+        self.runDirectory = runDirectory
+        self.windowBytes = windowBytes
+        self.linkIdleTime = linkIdleTime
+        outbox = Outbox(session: session)
+        logger = Logger(label: "zoetrope.bus.data-client")
+    }
+
+    /// The SHA-256 of the tensor's bytes. Takes a second a gigabyte: not for the bus thread.
+    package static func digest(of tensor: Tensor) -> Digest { tensor.withUnsafeBytes { Digest.of($0) } }
+
+    /// Connections open at the moment.
+    package var openLinks: Int { links.count }
+
+    /// Fetches the blob and verifies every chunk's CRC-32C and the whole's SHA-256.
+    ///
+    /// Locations are tried in order, sockets of our own host first; one more round follows when a connection broke or
+    /// bytes arrived damaged.
+    /// - Parameter timeout: how long a holder may be silent before the next one is tried.
+    /// - Throws: `input_missing` (`.otherWorker`) when no location serves it, `digest_mismatch` when the bytes a holder
+    ///   has are others, `cancelled`, `bus_closed`.
+    package func fetch(_ ref: TensorRef, timeout: Duration) async throws(Failure) -> Tensor {
+        guard ref.byteCount <= Limits.tensorBytes else {
+            throw Failure("too_large", "a tensor of \(ref.byteCount) bytes; at most \(Limits.tensorBytes)")
+        }
+        var reasons: [String] = []
+        var damage: Failure?
+        for _ in 0..<2 {
+            var mayRecover = false
+            for endpoint in endpoints(of: ref.locations) {
+                switch await fetch(ref, from: endpoint, timeout) {
+                case .fetched(let buffer, let digest) where digest == ref.digest:
+                    return buffer.tensor(shape: ref.shape, dtype: ref.dtype)
+                case .fetched(_, let digest):
+                    damage = Failure(
+                        "digest_mismatch", "\(endpoint) sent bytes of digest \(digest) for \(ref.digest)",
+                        field: "digest", retry: .otherWorker)
+                case .notHere: reasons.append("\(endpoint) does not have it")
+                case .lost(let reason):
+                    reasons.append("\(endpoint) \(reason)")
+                    mayRecover = true
+                case .failed(let failure):
+                    if failure.code == "bus_closed" { throw failure }
+                    if failure.code == "bad_crc" { damage = failure }
+                    mayRecover = mayRecover || failure.code == "bad_crc"
+                    reasons.append("\(endpoint): \(failure.code): \(failure.message)")
+                case .cancelled: throw Failure("cancelled", "fetching \(ref.digest) was cancelled")
+                case .stored: break
+                }
+            }
+            if !mayRecover { break }
+        }
+        if let damage { throw damage }
+        let detail =
+            reasons.isEmpty
+            ? "none of its \(ref.locations.count) locations can be reached from here" : reasons.joined(separator: "; ")
+        throw Failure(
+            "input_missing", "no holder serves the blob \(ref.digest): \(detail)", field: "digest", retry: .otherWorker)
+    }
+
+    /// Brings the tensor's bytes to a store and waits until they are durable there.
+    ///
+    /// - Parameters:
+    ///   - locations: addresses of one store, tried in order; the reference names all of them.
+    ///   - timeout: how long to go on without progress, through restarts of the store.
+    /// - Throws: `store_unreachable` (`.sameWorker`), `store_full`, `digest_mismatch`, `cancelled`, `bus_closed`.
+    package func store(
+        _ tensor: Tensor, at locations: [Location], timeout: Duration
+    ) async throws(Failure) -> TensorRef {
+        let pinned = PinnedTensor(tensor)
+        let digest = await Hashing(label: "zoetrope.hash").digest(of: pinned)
+        let endpoints = endpoints(of: locations)
+        guard !endpoints.isEmpty else {
+            throw Failure("store_unreachable", "none of \(locations.count) store locations can be reached from here")
+        }
+        let start = ContinuousClock.now
+        while true {
+            var last = ""
+            for endpoint in endpoints {
+                switch await store(pinned, digest, at: endpoint, timeout) {
+                case .stored:
+                    return TensorRef(digest: digest, dtype: tensor.dtype, shape: tensor.shape, locations: locations)
+                case .lost(let reason): last = "\(endpoint) \(reason)"
+                case .failed(let failure) where failure.retry == .never || failure.code == "store_full": throw failure
+                case .failed(let failure): last = "\(endpoint): \(failure)"
+                case .cancelled: throw Failure("cancelled", "storing \(digest) was cancelled")
+                case .fetched, .notHere: last = "\(endpoint) gave an answer to another question"
+                }
+            }
+            guard ContinuousClock.now - start < timeout else {
+                throw Failure("store_unreachable", "cannot store \(digest): \(last)", retry: .sameWorker)
+            }
+            await pause(DataClient.storeRetryDelay)
+        }
+    }
+
+    /// Ends every transfer with `bus_closed` and closes every connection.
+    package func close() {
+        isClosed = true
+        for identity in Array(transfers.keys) { finish(identity, .failed(DataClient.closed)) }
+        for endpoint in Array(links.keys) { removeLink(endpoint) }
+        if let sweepTimer { loop.reactor.cancelTimer(sweepTimer) }
+        sweepTimer = nil
+    }
+
+    static let closed = Failure("bus_closed", "the data client was closed")
+
+    /// What can be reached from here, sockets of our own host first.
+    private func endpoints(of locations: [Location]) -> [Endpoint] {
+        let reachable = locations.compactMap { $0.endpoint(in: runDirectory) }
+        return reachable.filter(\.isSocketFile) + reachable.filter { !$0.isSocketFile }
+    }
+
+    private func pause(_ duration: Duration) async {
+        await withCheckedContinuation { continuation in
+            loop.reactor.schedule(after: duration) { continuation.resume() }
+        }
+    }
+
+    // MARK: One attempt
+
+    private func fetch(_ ref: TensorRef, from endpoint: Endpoint, _ timeout: Duration) async -> TransferOutcome {
+        let buffer = ReceiveBuffer(count: ref.byteCount)
+        let hash = HashPipeline(buffer)
+        // The consumer of ranges hashes on its own thread while chunks arrive.
+        async let digest = hash.digest()
+        let outcome = await attempt(
+            ref.digest, ref.byteCount, .fetch(buffer: buffer, hash: hash, received: 0), endpoint, timeout)
+        hash.finish()
+        let found = await digest
+        guard case .fetched(let received, _) = outcome else { return outcome }
+        return .fetched(received, found)
+    }
+
+    private func store(
+        _ pinned: PinnedTensor, _ digest: Digest, at endpoint: Endpoint, _ timeout: Duration
+    ) async -> TransferOutcome {
+        let work = Transfer.Work.store(pinned, offset: 0, credit: 0, chunkLimit: 0, isDone: false)
+        return await attempt(digest, pinned.count, work, endpoint, timeout)
+    }
+
+    private func attempt(
+        _ digest: Digest, _ length: Int, _ work: Transfer.Work, _ endpoint: Endpoint, _ timeout: Duration
+    ) async -> TransferOutcome {
+        nextIdentity += 1
+        let identity = nextIdentity
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let transfer = Transfer(
+                    endpoint: endpoint, digest: digest, length: length, work: work, continuation: continuation,
+                    timeout: timeout, deadline: .now + timeout * 10)
+                begin(identity, transfer)
+            }
+        } onCancel: {
+            loop.post { self.assumeIsolated { $0.finish(identity, .cancelled) } }
+        }
+    }
+}
+
+extension Endpoint {
+    fileprivate var isSocketFile: Bool {
+        if case .ipc = self { true } else { false }
+    }
+}
+
+/// Hashes whole tensors on a thread of its own.
+private actor Hashing {
+    private nonisolated let work: WorkQueue
+    nonisolated var unownedExecutor: UnownedSerialExecutor { work.asUnownedSerialExecutor() }
+
+    init(label: String) { work = WorkQueue(label: label) }
+
+    func digest(of tensor: PinnedTensor) -> Digest { Digest.of(tensor.slice(0, tensor.count)) }
+}

@@ -1,0 +1,202 @@
+import CZeroMQ
+package import Failure
+import Logging
+package import Wire
+
+/// One transfer at a data server: the peer, and the sequence of its GET or PUT_OPEN, which every later message of the
+/// transfer names in `inReplyTo`.
+struct TransferKey: Hashable, Sendable {
+    var peer: PeerID
+    var sequence: UInt64
+}
+
+/// The holder's end of the data plane: a ROUTER that sends blobs in credited chunks, and takes them where it has a
+/// sink.
+///
+/// GET opens with a window; the server never has more bytes outstanding than that, and every CREDIT lets it send as
+/// many again. The windows of all transfers together stay within a budget; a peer beyond it is told BUSY.
+package actor DataServer {
+    package struct Statistics: Sendable, Hashable {
+        package var sentBytes: UInt64 = 0
+        package var receivedBytes: UInt64 = 0
+        /// The most that one transfer ever had sent without being credited.
+        package var peakOutstandingBytes = 0
+        /// The most that all windows together ever were.
+        package var peakReservedBytes = 0
+        package var protocolErrors: UInt64 = 0
+        package var turnedAway: UInt64 = 0
+        package var activeTransfers = 0
+    }
+
+    static let longestWindow = 64 << 20
+    private static let busyMilliseconds: UInt32 = 100
+    private static let transferLimit = 1024
+    private static let batch = 64
+    /// A full queue says nothing about when it will have room: look again soon.
+    static let retryDelay = Duration.milliseconds(5)
+
+    package nonisolated let loop: BusLoop
+    package nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
+
+    let source: any BlobSource
+    let sink: (any BlobSink)?
+    let logger: Logger
+    var sendings: [TransferKey: Sending] = [:]
+    var receivings: [TransferKey: Receiving] = [:]
+    var counted = Statistics()
+    private let budgetBytes: Int
+    private let idleLimit: Duration
+    private var reservedBytes = 0
+    private var outbox: Outbox
+    private var socket: Socket?
+    private var registration: UInt64?
+    private var sweepTimer: UInt64?
+    private var isClosed = false
+
+    /// - Parameters:
+    ///   - sink: takes blobs that peers bring; nil refuses them.
+    ///   - budgetBytes: what the windows of all transfers may add up to.
+    ///   - idleLimit: after so long without a sign of life from its peer a transfer is dropped.
+    package init(
+        loop: BusLoop, session: SessionID, source: any BlobSource, sink: (any BlobSink)? = nil,
+        budgetBytes: Int = 1 << 30, idleLimit: Duration = .seconds(60)
+    ) {
+        self.loop = loop
+        self.source = source
+        self.sink = sink
+        self.budgetBytes = budgetBytes
+        self.idleLimit = idleLimit
+        outbox = Outbox(session: session)
+        logger = Logger(label: "zoetrope.bus.data-server")
+    }
+
+    package var statistics: Statistics {
+        var result = counted
+        result.activeTransfers = sendings.count + receivings.count
+        return result
+    }
+
+    /// Listens on `endpoint`, beside the endpoints bound before; as `ControlServer.bind`.
+    package func bind(_ endpoint: Endpoint, insecure: Bool) throws(Failure) -> Endpoint {
+        try Binding.bind(openSocket(), endpoint, insecure: insecure)
+    }
+
+    /// Ends every transfer and closes the socket.
+    package func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        if let registration { loop.reactor.unregister(registration) }
+        if let sweepTimer { loop.reactor.cancelTimer(sweepTimer) }
+        registration = nil
+        for key in Array(sendings.keys) { drop(key) }
+        for key in Array(receivings.keys) { drop(key) }
+        socket?.close()
+        socket = nil
+    }
+
+    private func openSocket() throws(Failure) -> Socket {
+        if let socket { return socket }
+        guard !isClosed else { throw Failure("bus_closed", "the data server was closed") }
+        let opened = try Socket(loop.context, ZMQ_ROUTER)
+        SocketProfile.data(opened)
+        opened.set(ZMQ_ROUTER_MANDATORY, 1)
+        registration = loop.reactor.register(
+            opened, ready: { self.assumeIsolated { $0.drain() } }, close: { self.assumeIsolated { $0.close() } })
+        socket = opened
+        scheduleSweep()
+        return opened
+    }
+
+    private func scheduleSweep() {
+        sweepTimer = loop.reactor.schedule(after: idleLimit / 4) { self.assumeIsolated { $0.sweep() } }
+    }
+
+    private func sweep() {
+        let limit = ContinuousClock.now - idleLimit
+        for (key, sending) in sendings where sending.lastActivity < limit { drop(key) }
+        for (key, receiving) in receivings where receiving.lastActivity < limit && !receiving.isCommitting { drop(key) }
+        scheduleSweep()
+    }
+
+    // MARK: Messages
+
+    private func drain() {
+        for _ in 0..<DataServer.batch {
+            guard let socket, socket.receive({ handle($0) }) else { return }
+        }
+    }
+
+    private func handle(_ parts: ReceivedParts) {
+        let peer = PeerID(parts[0])
+        let envelope: Envelope
+        do throws(Failure) {
+            guard parts.count == 2 || parts.count == 3 else {
+                throw Failure("extra_frames", "a data message of \(parts.count - 1) frames; it has one or two")
+            }
+            envelope = try EnvelopeCodec.decode(parts[1], from: .consumer)
+            guard envelope.message.messageKind.carriesPayload == (parts.count == 3) else {
+                throw Failure("extra_frames", "\(envelope.message.messageKind) with \(parts.count - 2) payload frames")
+            }
+        } catch {
+            counted.protocolErrors += 1
+            logger.warning("peer \(peer) sent no data message of CVB/1: \(error)")
+            reply(.error(ErrorReply(error)), to: TransferKey(peer: peer, sequence: 0))
+            return
+        }
+        let opened = TransferKey(peer: peer, sequence: envelope.inReplyTo)
+        switch envelope.message {
+        case .get(let get): open(get, TransferKey(peer: peer, sequence: envelope.sequence))
+        case .credit(let credit): extend(opened, by: Int(credit.bytes))
+        case .stop: drop(opened)
+        case .putOpen(let open): accept(open, TransferKey(peer: peer, sequence: envelope.sequence))
+        case .putChunk(let chunk): take(chunk, parts[2], opened)
+        case .putDone: complete(opened)
+        case .error(let error): logger.warning("peer \(peer) reports \(error.code): \(error.message)")
+        default: break
+        }
+    }
+
+    // MARK: What both directions need
+
+    /// Sends an answer that belongs to a transfer.
+    @discardableResult
+    func reply(_ message: Message, to key: TransferKey, payload: Frame? = nil) -> SendOutcome {
+        guard let socket else { return .unreachable }
+        do throws(Failure) {
+            let frame = try outbox.frame(message, inReplyTo: key.sequence).frame
+            let frames: [Frame] = [.bytes(key.peer.bytes), .bytes(frame)]
+            return socket.send(payload.map { frames + [$0] } ?? frames)
+        } catch {
+            logger.error("cannot send \(message.messageKind): \(error)")
+            return .unreachable
+        }
+    }
+
+    /// Takes `bytes` of the budget, or answers BUSY.
+    func reserve(_ bytes: Int, for key: TransferKey) -> Bool {
+        let isFull = sendings.count + receivings.count >= DataServer.transferLimit
+        guard !isFull, reservedBytes == 0 || reservedBytes + bytes <= budgetBytes else {
+            counted.turnedAway += 1
+            reply(.busy(retryAfterMilliseconds: DataServer.busyMilliseconds), to: key)
+            return false
+        }
+        reservedBytes += bytes
+        counted.peakReservedBytes = max(counted.peakReservedBytes, reservedBytes)
+        return true
+    }
+
+    /// Forgets a transfer and returns its share of the budget.
+    func drop(_ key: TransferKey) {
+        if let sending = sendings.removeValue(forKey: key) { reservedBytes -= sending.window }
+        if let receiving = receivings.removeValue(forKey: key) {
+            reservedBytes -= receiving.window
+            receiving.feed.finish()
+        }
+    }
+
+    /// Ends a transfer with an error that its peer hears of.
+    func abandon(_ key: TransferKey, _ failure: Failure) {
+        reply(.error(ErrorReply(failure)), to: key)
+        drop(key)
+    }
+}

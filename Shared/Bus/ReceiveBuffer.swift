@@ -1,0 +1,38 @@
+import Tensor
+
+/// Memory that a blob is received into, aligned to 64 bytes, and that becomes a tensor without a copy.
+///
+/// `@unchecked Sendable`: address and size never change; every byte is written once, by the bus thread, before the
+/// range that holds it is handed to the hasher or the buffer to a tensor.
+final class ReceiveBuffer: @unchecked Sendable {
+    private let address: UnsafeMutableRawPointer
+    let count: Int
+
+    init(count: Int) {
+        self.count = count
+        address = .allocate(byteCount: max(count, 64), alignment: 64)
+    }
+
+    deinit { address.deallocate() }
+
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
+        precondition(offset >= 0 && offset + bytes.count <= count, "\(bytes.count) bytes at \(offset) of \(count)")
+        if let source = bytes.baseAddress {
+            address.advanced(by: offset).copyMemory(from: source, byteCount: bytes.count)
+        }
+    }
+
+    func slice(_ range: Range<Int>) -> UnsafeRawBufferPointer {
+        precondition(range.lowerBound >= 0 && range.upperBound <= count, "range \(range) of \(count)")
+        return UnsafeRawBufferPointer(start: address.advanced(by: range.lowerBound), count: range.count)
+    }
+
+    /// The whole buffer as a tensor that may be written; nobody else may hold the buffer any more.
+    func tensor(shape: [Int], dtype: DType) -> Tensor {
+        let storage = TensorStorage(adopting: address, byteCount: max(count, 64), isWritable: true) { [self] _, _ in
+            // The closure owns the buffer; its end frees the memory.
+            _ = self
+        }
+        return Tensor(storage: storage, shape: shape, dtype: dtype)
+    }
+}

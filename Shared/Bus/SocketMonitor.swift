@@ -1,0 +1,58 @@
+import CZeroMQ
+import Failure
+import Synchronization
+
+/// Tells when a DEALER's connection is up (after the handshake) or gone. A hint, never state: messages decide.
+final class SocketMonitor {
+    enum Event {
+        case connected
+        case disconnected
+    }
+
+    private let monitored: Socket
+    private let pair: Socket
+    private var isOpen = true
+
+    private static let nextName = Atomic<UInt64>(0)
+
+    init(_ socket: Socket, _ context: ZMQContext) throws(Failure) {
+        let name = SocketMonitor.nextName.wrappingAdd(1, ordering: .relaxed).newValue
+        let endpoint = "inproc://monitor-\(name)"
+        guard zmq_socket_monitor(socket.handle, endpoint, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) == 0
+        else {
+            throw Failure("bus_unavailable", "cannot watch a connection: \(lastZMQError())")
+        }
+        monitored = socket
+        pair = try Socket(context, ZMQ_PAIR)
+        try pair.connect(endpoint)
+    }
+
+    func register(
+        _ reactor: Reactor, ready: @escaping @Sendable () -> Void, close: @escaping @Sendable () -> Void
+    ) -> UInt64 {
+        reactor.register(pair, ready: ready, close: close)
+    }
+
+    /// The next event, nil when there is none for now.
+    func next() -> Event? {
+        while true {
+            var found: Event?
+            let hadMessage = pair.receive { parts in
+                guard parts.count >= 1, parts[0].count >= 2 else { return }
+                let event = Int32(parts[0].loadUnaligned(as: UInt16.self))
+                if event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED { found = .connected }
+                if event == ZMQ_EVENT_DISCONNECTED { found = .disconnected }
+            }
+            if let found { return found }
+            if !hadMessage { return nil }
+        }
+    }
+
+    /// Must precede the monitored socket's own end.
+    func close() {
+        guard isOpen else { return }
+        isOpen = false
+        zmq_socket_monitor(monitored.handle, nil, 0)
+        pair.close()
+    }
+}
