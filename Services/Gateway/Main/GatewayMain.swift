@@ -1,0 +1,69 @@
+import ArgumentParser
+import Bus
+import Checkpoint
+import DemoModel
+import Failure
+import GatewayService
+import NIOCore
+import Request
+import Runtime
+
+@main
+struct GatewayMain {
+    static func main() async { await Launch.run(GatewayCommand.self, service: "gateway", compute: false) }
+}
+
+struct GatewayCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "zoetrope-gateway", abstract: "Serves videos over HTTP (/v1/videos) for a broker and its workers.")
+
+    @Option(help: "Where to listen: host:port.")
+    var listen = "127.0.0.1:8080"
+
+    @Option(help: "The broker: ipc://PATH or tcp://HOST:PORT. Default: the run directory's socket.")
+    var broker: String?
+
+    @Option(help: "Folder of the cluster's sockets.")
+    var runDirectory: String?
+
+    @Option(help: "Model folder in diffusers layout. Default: the demo model.")
+    var model: String?
+
+    @Option(help: "The model's digest where its weights are not at hand; zoetrope models inspect prints it.")
+    var modelDigest: String?
+
+    @Flag(help: "Allow addresses that other machines can reach: requests are not authenticated.")
+    var insecure = false
+
+    @OptionGroup var logging: LoggingOptions
+
+    func validate() throws {
+        let isDigest = modelDigest.map { $0.count == 64 && $0.allSatisfy { "0123456789abcdef".contains($0) } } ?? true
+        guard isDigest else { throw ValidationError("--model-digest must be 64 lower-case hexadecimal digits.") }
+    }
+
+    func run() async throws {
+        let logger = logging.logger(service: "gateway")
+        let address = try ListenAddress(parsing: listen)
+        try address.checkReach(insecure: insecure)
+        let directory = try RunDirectory.resolve(runDirectory)
+        let endpoint = try Endpoint(parsing: broker ?? "ipc://\(directory.socketPath("broker.sock"))")
+        let folder = try ModelFolder(path: try model ?? DemoModel.path())
+        let traits = try ModelTraits(folder: folder, digest: modelDigest)
+        let loop = try BusLoop(name: "gateway")
+        let service = BusJobService(loop: loop, endpoint: endpoint, runDirectory: directory)
+        let gateway = Gateway(service: service, traits: traits)
+        do {
+            try await Lifecycle.run([gateway.application(listen: address, logger: logger)], logger: logger)
+        } catch {
+            await service.close()
+            await loop.shutdown()
+            guard let reason = error as? IOError else { throw error }
+            throw Failure(
+                "listen_address_unusable", "\(address) cannot be listened on: \(reason).", field: "listen",
+                remedy: "Free the port or choose another with --listen.")
+        }
+        await service.close()
+        await loop.shutdown()
+    }
+}

@@ -1,0 +1,75 @@
+package import Bus
+package import Failure
+package import Runtime
+package import Tensor
+package import Wire
+
+/// The broker behind the bus. Connects at the first use, so that a gateway can start before its broker.
+package actor BusJobService: JobService {
+    private let loop: BusLoop
+    private let endpoint: Endpoint
+    private let runDirectory: RunDirectory
+    private let timeout: Duration
+    private var connecting: Task<Result<BrokerClient, Failure>, Never>?
+
+    /// - Parameter timeout: how long an answer may take: by default short enough for a health check and long enough for
+    ///   a broker that is being restarted.
+    package init(
+        loop: BusLoop, endpoint: Endpoint, runDirectory: RunDirectory, timeout: Duration = .seconds(5)
+    ) {
+        self.loop = loop
+        self.endpoint = endpoint
+        self.runDirectory = runDirectory
+        self.timeout = timeout
+    }
+
+    private func client() async throws(Failure) -> BrokerClient {
+        if let connecting { return try await connecting.value.get() }
+        let task = Task<Result<BrokerClient, Failure>, Never> { [loop, endpoint, runDirectory, timeout] in
+            do throws(Failure) {
+                return .success(
+                    try await BrokerClient(
+                        loop: loop, endpoint: endpoint, runDirectory: runDirectory, timeout: timeout))
+            } catch {
+                return .failure(error)
+            }
+        }
+        connecting = task
+        let result = await task.value
+        if case .failure = result, connecting == task { connecting = nil }
+        return try result.get()
+    }
+
+    package func submit(_ submit: Submit) async throws(Failure) -> Accepted { try await client().submit(submit) }
+
+    package func status(job: String) async throws(Failure) -> JobStatus { try await client().status(job: job) }
+
+    package func list(before: String, limit: Int) async throws(Failure) -> StatusPage {
+        try await client().list(before: before, limit: limit)
+    }
+
+    package func watch(job: String) async throws(Failure) -> AsyncThrowingStream<JobStatus, any Error> {
+        try await client().watch(job: job)
+    }
+
+    package func cancel(job: String) async throws(Failure) -> CancelOutcome { try await client().cancel(job: job) }
+
+    package func cluster() async throws(Failure) -> ClusterStatus { try await client().cluster() }
+
+    package func bytes(of ref: TensorRef) async throws(Failure) -> [UInt8] {
+        let tensor = try await client().download(ref)
+        return tensor.withUnsafeBytes { Array($0) }
+    }
+
+    package func store(_ tensor: Tensor) async throws(Failure) -> TensorRef { try await client().upload(tensor) }
+
+    package func stored(_ digest: Digest, dtype: DType, shape: [Int]) async throws(Failure) -> TensorRef {
+        await (try client()).stored(digest, dtype: dtype, shape: shape)
+    }
+
+    /// Closes the connection, if there is one.
+    package func close() async {
+        guard let connecting, case .success(let client) = await connecting.value else { return }
+        await client.close()
+    }
+}

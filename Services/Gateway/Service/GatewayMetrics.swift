@@ -1,0 +1,70 @@
+import Synchronization
+import Wire
+
+/// Counters of this process and, asked from the broker at each scrape, gauges of the cluster.
+final class GatewayMetrics: Sendable {
+    private struct Request: Hashable {
+        let method: String
+        let route: String
+        let status: Int
+    }
+
+    private struct Counters {
+        var requests: [Request: Int] = [:]
+        var submitted = 0
+        var replayed = 0
+    }
+
+    private let counters = Mutex(Counters())
+
+    func countRequest(method: String, route: String, status: Int) {
+        counters.withLock { $0.requests[Request(method: method, route: route, status: status), default: 0] += 1 }
+    }
+
+    func countJob(replayed: Bool) {
+        counters.withLock { counters in
+            if replayed { counters.replayed += 1 } else { counters.submitted += 1 }
+        }
+    }
+
+    /// The Prometheus text format 0.0.4. Without a cluster (the broker does not answer) its gauges are left out and
+    /// `zoetrope_broker_up` is 0.
+    func exposition(_ cluster: ClusterStatus?) -> String {
+        let counters = counters.withLock { $0 }
+        var lines = ["# TYPE zoetrope_http_requests_total counter"]
+        lines += counters.requests.map { request, count in
+            "zoetrope_http_requests_total{method=\"\(request.method)\",route=\"\(request.route)\","
+                + "status=\"\(request.status)\"} \(count)"
+        }.sorted()
+        lines += [
+            "# TYPE zoetrope_jobs_submitted_total counter", "zoetrope_jobs_submitted_total \(counters.submitted)",
+            "# TYPE zoetrope_jobs_replayed_total counter", "zoetrope_jobs_replayed_total \(counters.replayed)",
+            "# TYPE zoetrope_broker_up gauge", "zoetrope_broker_up \(cluster == nil ? 0 : 1)",
+        ]
+        if let cluster {
+            lines += [
+                "# TYPE zoetrope_jobs_queued gauge", "zoetrope_jobs_queued \(cluster.queuedJobs)",
+                "# TYPE zoetrope_jobs_running gauge", "zoetrope_jobs_running \(cluster.runningJobs)",
+            ]
+            lines += workers(cluster)
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private func workers(_ cluster: ClusterStatus) -> [String] {
+        var counts: [String: (slots: Int, busy: Int, workers: Int)] = [:]
+        for worker in cluster.workers {
+            for stage in Set(worker.capabilities.map(\.stage)) {
+                counts[stage, default: (0, 0, 0)].workers += 1
+                counts[stage, default: (0, 0, 0)].slots += Int(worker.slots)
+                counts[stage, default: (0, 0, 0)].busy += Int(worker.busy)
+            }
+        }
+        let stages = counts.sorted { $0.key < $1.key }
+        func gauge(_ name: String, _ value: (_ stage: (slots: Int, busy: Int, workers: Int)) -> Int) -> [String] {
+            ["# TYPE \(name) gauge"] + stages.map { "\(name){stage=\"\($0.key)\"} \(value($0.value))" }
+        }
+        return gauge("zoetrope_workers", \.workers) + gauge("zoetrope_slots", \.slots)
+            + gauge("zoetrope_slots_busy", \.busy)
+    }
+}

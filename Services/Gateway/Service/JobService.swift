@@ -1,0 +1,24 @@
+package import Failure
+package import Tensor
+package import Wire
+
+/// What the gateway needs of the rest of the house: a broker that takes, shows and cancels jobs and stores their files.
+package protocol JobService: Sendable {
+    /// Stores the job durably. Errors: `key_reused_with_other_body`, `broker_unreachable`, the broker's own.
+    func submit(_ submit: Submit) async throws(Failure) -> Accepted
+    /// The job as it is now; `job_not_found`.
+    func status(job: String) async throws(Failure) -> JobStatus
+    /// At most `limit` jobs older than the job `before` (empty: the newest), newest first.
+    func list(before: String, limit: Int) async throws(Failure) -> StatusPage
+    /// The job now and after every change, until it is terminal.
+    func watch(job: String) async throws(Failure) -> AsyncThrowingStream<JobStatus, any Error>
+    /// Cancels the job unless it is terminal, and says which terminal state won.
+    func cancel(job: String) async throws(Failure) -> CancelOutcome
+    func cluster() async throws(Failure) -> ClusterStatus
+    /// The bytes of a stored blob; `input_missing` when nobody holds it any more.
+    func bytes(of ref: TensorRef) async throws(Failure) -> [UInt8]
+    /// Stores a tensor durably, for a job to start from.
+    func store(_ tensor: Tensor) async throws(Failure) -> TensorRef
+    /// A reference to a blob that a client says it stored.
+    func stored(_ digest: Digest, dtype: DType, shape: [Int]) async throws(Failure) -> TensorRef
+}

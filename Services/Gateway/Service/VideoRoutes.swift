@@ -1,0 +1,179 @@
+import Failure
+import Hummingbird
+import Logging
+import Request
+import Wire
+
+/// `POST`, `GET` and `DELETE` under `/v1/videos`: jobs as OpenAI's Video objects.
+struct VideoRoutes: Sendable {
+    let service: any JobService
+    let traits: ModelTraits
+    let metrics: GatewayMetrics
+
+    func add(to router: Router<BasicRequestContext>) {
+        router.post("/v1/videos") { request, context in try await create(request, context) }
+        router.get("/v1/videos") { request, _ in try await list(request) }
+        router.get("/v1/videos/:id") { _, context in try await retrieve(context) }
+        router.delete("/v1/videos/:id") { _, context in try await delete(context) }
+    }
+
+    /// The job id in the path; a name that no job can have is not found without asking the broker.
+    static func job(_ context: BasicRequestContext) throws(HTTPFailure) -> String {
+        let id = context.parameters.get("id") ?? ""
+        let isPlausible =
+            (1...Limits.nameBytes).contains(id.utf8.count)
+            && id.utf8.allSatisfy { (UInt8(ascii: "!")...UInt8(ascii: "~")).contains($0) }
+        guard isPlausible else {
+            throw HTTPFailure(
+                .notFound, Failure("job_not_found", "There is no video \"\(id.prefix(80))\".", field: "id"))
+        }
+        return id
+    }
+
+    // MARK: Create
+
+    private func create(_ request: Hummingbird.Request, _ context: BasicRequestContext) async throws -> Response {
+        let draft = try await RequestBodyReader.draft(of: request)
+        let generation = try HTTPFailure.badRequest { () throws(Failure) in try draft.resolved(for: traits) }
+        let available = generation.upsamplePrompt ? try await upsamplerAvailable() : true
+        let key = try idempotencyKey(request)
+        let latents = try await InitialLatents(service: service, traits: traits).reference(draft, for: generation)
+        let submit = try HTTPFailure.badRequest { () throws(Failure) in
+            try JobGraph.submit(
+                for: generation, traits: traits, initialLatents: latents, upsamplerAvailable: available, idempotencyKey: key)
+        }
+        let accepted = try await HTTPFailure.fromBroker { () async throws(Failure) in
+            try await service.submit(submit)
+        }
+        metrics.countJob(replayed: accepted.replayed)
+        context.logger.info(
+            "job accepted", metadata: ["job": "\(accepted.job)", "replayed": "\(accepted.replayed)"])
+        let status = try await HTTPFailure.fromBroker { () async throws(Failure) in
+            try await service.status(job: accepted.job)
+        }
+        var response = answer(status)
+        response.headers[.location] = "/v1/videos/\(accepted.job)"
+        if accepted.replayed { response.headers.set("Idempotent-Replayed", to: "true") }
+        return response
+    }
+
+    private func idempotencyKey(_ request: Hummingbird.Request) throws(HTTPFailure) -> String {
+        guard let key = request.headers.value("Idempotency-Key") else { return "" }
+        guard (1...RequestLimits.idempotencyKeyBytes).contains(key.utf8.count) else {
+            throw HTTPFailure(
+                .badRequest,
+                Failure(
+                    "idempotency_key_invalid", "The idempotency key has \(key.utf8.count) bytes.",
+                    field: "Idempotency-Key", remedy: "Use 1 to \(RequestLimits.idempotencyKeyBytes) bytes."))
+        }
+        return key
+    }
+
+    private func upsamplerAvailable() async throws(HTTPFailure) -> Bool {
+        let cluster = try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.cluster() }
+        return cluster.workers.contains { worker in
+            worker.capabilities.contains { $0.stage == StageName.promptUpsampler.rawValue }
+        }
+    }
+
+    // MARK: Read
+
+    private func retrieve(_ context: BasicRequestContext) async throws -> Response {
+        let job = try Self.job(context)
+        return answer(
+            try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.status(job: job) })
+    }
+
+    private func answer(_ status: JobStatus) -> Response {
+        var response = JSONAnswer.response(VideoObject(status))
+        // The official client's polling helpers ask again after so long.
+        if !status.state.isTerminal { response.headers.set("openai-poll-after-ms", to: "500") }
+        return response
+    }
+
+    private struct Page: Encodable {
+        let object = "list"
+        let data: [VideoObject]
+        let firstID: String?
+        let lastID: String?
+        let hasMore: Bool
+
+        enum CodingKeys: String, CodingKey {
+            case object, data
+            case firstID = "first_id"
+            case lastID = "last_id"
+            case hasMore = "has_more"
+        }
+    }
+
+    /// Newest first; `after` is the last id of the page before, `limit` 1 to 100 (20).
+    private func list(_ request: Hummingbird.Request) async throws -> Response {
+        let query = request.uri.queryParameters
+        let limit = try pageLimit(query["limit"].map { String($0) })
+        if let order = query["order"], order != "desc" {
+            throw HTTPFailure(
+                .badRequest,
+                Failure(
+                    "order_unsupported", "order is \"\(order.prefix(40))\".", field: "order",
+                    remedy: "Jobs are listed newest first: use desc or leave it out."))
+        }
+        var before = query["after"].map { String($0) } ?? ""
+        guard before.utf8.count <= Limits.nameBytes else {
+            throw HTTPFailure(
+                .badRequest,
+                Failure("after_invalid", "after is no video id.", field: "after", remedy: "Use the last_id of a page."))
+        }
+        var jobs: [JobStatus] = []
+        var hasMore = true
+        while jobs.count < limit && hasMore {
+            let wanted = min(limit - jobs.count, Limits.jobsPerPage)
+            let page = try await HTTPFailure.fromBroker { [before] () async throws(Failure) in
+                try await service.list(before: before, limit: wanted)
+            }
+            jobs += page.jobs
+            hasMore = page.hasMore && !page.jobs.isEmpty
+            before = page.jobs.last?.job ?? before
+        }
+        return JSONAnswer.response(
+            Page(
+                data: jobs.map { VideoObject($0) }, firstID: jobs.first?.job, lastID: jobs.last?.job,
+                hasMore: hasMore))
+    }
+
+    private func pageLimit(_ text: String?) throws(HTTPFailure) -> Int {
+        guard let text else { return 20 }
+        guard let limit = Int(text), (1...100).contains(limit) else {
+            throw HTTPFailure(
+                .badRequest,
+                Failure(
+                    "limit_out_of_range", "limit is \"\(text.prefix(40))\".", field: "limit", remedy: "Use 1 to 100."))
+        }
+        return limit
+    }
+
+    // MARK: Delete
+
+    private struct Deletion: Encodable {
+        let id: String
+        let object = "video.deleted"
+        let deleted: Bool
+        /// Why a job was not deleted: its terminal state, which came first.
+        let state: String?
+
+        enum CodingKeys: String, CodingKey {
+            case id, object, deleted
+            case state = "x_state"
+        }
+    }
+
+    /// Cancels a job that is not over. One that is over stays with its files until the broker's retention ends, and the
+    /// answer says `deleted: false`.
+    private func delete(_ context: BasicRequestContext) async throws -> Response {
+        let job = try Self.job(context)
+        let outcome = try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.cancel(job: job)
+        }
+        let isCancelled = outcome.state == .cancelled
+        return JSONAnswer.response(
+            Deletion(id: job, deleted: isCancelled, state: isCancelled ? nil : "\(outcome.state)"))
+    }
+}

@@ -1,0 +1,128 @@
+package import Failure
+package import Tensor
+package import Wire
+
+/// Stage names as workers announce them.
+package enum StageName: String, Sendable, Hashable, CaseIterable {
+    case promptUpsampler = "prompt-upsampler"
+    case textEncoder = "text-encoder"
+    case denoiser
+    case vaeDecoder = "vae-decoder"
+    case videoMuxer = "video-muxer"
+
+    /// The stages that a job with this output needs, in the order of the work; the upsampler is extra.
+    package static func needed(for outputType: OutputType) -> [StageName] {
+        switch outputType {
+        case .latent: [.textEncoder, .denoiser]
+        case .frames: [.textEncoder, .denoiser, .vaeDecoder]
+        case .video: [.textEncoder, .denoiser, .vaeDecoder, .videoMuxer]
+        }
+    }
+}
+
+/// Turns a request into the tasks that the broker hands out.
+///
+/// | task | stage | inputs | outputs |
+/// |---|---|---|---|
+/// | `upsample` | prompt-upsampler | – | `prompt` u8 |
+/// | `encode` | text-encoder | `prompt`? | `input_ids` [1,L] i32, `prompt_embeds` [1,L,D], `negative_prompt_embeds`? |
+/// | `denoise` | denoiser | `prompt_embeds`, `negative_prompt_embeds`?, `init_latents`? | `latents` [1,F,C,h,w] f32, `latents_steps`? |
+/// | `decode` | vae-decoder | `latents` | `frames` [T,H,W,3] u8, `frames_float32`? [1,T,H,W,3] |
+/// | `mux` | video-muxer | `frames` | `video`, `contact_sheet`, `thumbnail` u8 |
+package enum JobGraph {
+    /// The SUBMIT for `request`.
+    ///
+    /// - Parameters:
+    ///   - initialLatents: stored noise [1,F,C,h,w] float32, exactly when `request.useInitialLatents`.
+    ///   - upsamplerAvailable: whether a prompt upsampler serves; without one the prompt goes in unchanged and the
+    ///     specification's notes say so.
+    ///   - idempotencyKey: at most 128 bytes; empty for none.
+    ///
+    /// Fails with `init_latents_misshapen`, `idempotency_key_invalid`, or `prompt_too_long` when the prompts written as
+    /// JSON would not fit a bus message.
+    package static func submit(
+        for request: GenerationRequest, traits: ModelTraits, initialLatents: TensorRef? = nil,
+        upsamplerAvailable: Bool = true, idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0
+    ) throws(Failure) -> Submit {
+        try check(initialLatents, request, traits)
+        guard idempotencyKey.utf8.count <= RequestLimits.idempotencyKeyBytes, !idempotencyKey.utf8.contains(0) else {
+            throw Failure(
+                "idempotency_key_invalid", "The idempotency key has \(idempotencyKey.utf8.count) bytes.",
+                field: "Idempotency-Key", remedy: "Use at most \(RequestLimits.idempotencyKeyBytes) bytes of text.")
+        }
+        let upsampling = request.upsamplePrompt && upsamplerAvailable
+        var recorded = request
+        if request.upsamplePrompt && !upsampling {
+            recorded.notes.append("prompt_unchanged: no prompt upsampler is connected")
+        }
+        let submit = Submit(
+            idempotencyKey: idempotencyKey,
+            requestDigest: try digest(of: request, model: traits.digest, initialLatents: initialLatents?.digest),
+            tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(recorded),
+            tasks: try tasks(for: recorded, traits: traits, initialLatents: initialLatents, upsampling: upsampling))
+        try checkSize(submit)
+        return submit
+    }
+
+    /// SHA-256 over the canonical JSON of the request, the model and the initial latents: equal for requests that mean
+    /// the same. A seed drawn at random does not count, so that a repeated request without a seed is the same request;
+    /// nor do notes.
+    package static func digest(
+        of request: GenerationRequest, model: String, initialLatents: Digest? = nil
+    ) throws(Failure) -> Digest {
+        struct Identity: Encodable {
+            let request: GenerationRequest
+            let model: String
+            let initialLatents: String
+        }
+        var stable = request
+        if stable.seedIsRandom { stable.seed = 0 }
+        stable.notes = []
+        let identity = Identity(
+            request: stable, model: model, initialLatents: initialLatents.map(\.description) ?? "")
+        return Digest.of(Array(try CanonicalJSON.encode(identity).utf8))
+    }
+
+    /// Whether noise of this type and shape can start `request`; the remedy names the shape that can.
+    package static func checkInitialLatents(
+        dtype: DType, shape: [Int], for request: GenerationRequest, traits: ModelTraits
+    ) throws(Failure) {
+        let expected = traits.latentShape(for: request)
+        guard dtype == .float32, shape == expected else {
+            throw Failure(
+                "init_latents_misshapen", "The initial latents are \(dtype) \(shape).", field: "init_latents",
+                remedy: "Give float32 \(expected): [1, latent frames, channels, height, width].")
+        }
+    }
+
+    private static func check(
+        _ initialLatents: TensorRef?, _ request: GenerationRequest, _ traits: ModelTraits
+    ) throws(Failure) {
+        guard request.useInitialLatents == (initialLatents != nil) else {
+            throw Failure(
+                "init_latents_misshapen",
+                request.useInitialLatents
+                    ? "The request starts from initial latents, but there are none."
+                    : "There are initial latents, but the request does not use them.",
+                field: "init_latents")
+        }
+        guard let initialLatents else { return }
+        try checkInitialLatents(dtype: initialLatents.dtype, shape: initialLatents.shape, for: request, traits: traits)
+    }
+
+    /// Prompts grow when written as JSON (a control character takes six bytes), so the limit that counts is the bus's.
+    private static func checkSize(_ submit: Submit) throws(Failure) {
+        let parameters = submit.tasks.map(\.parameters.utf8.count)
+        let total = parameters.reduce(submit.specification.utf8.count, +)
+        let room = Limits.controlFrameBytes - 4096
+        guard submit.specification.utf8.count <= Limits.specificationBytes,
+            parameters.allSatisfy({ $0 <= Limits.parameterBytes }), total <= room
+        else {
+            throw Failure(
+                "prompt_too_long",
+                "prompt and negative_prompt together make a job description of \(total) bytes; the limit is \(room), "
+                    + "and \(Limits.parameterBytes) for one stage.",
+                field: "prompt", remedy: "Shorten them; the model reads a few hundred words at most.")
+        }
+    }
+}

@@ -1,0 +1,42 @@
+package import Diffusion
+
+/// The arithmetic of the networks. Noise and the latents between steps are float32 in both.
+package enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
+    case float32
+    case bfloat16
+}
+
+/// The file format of the finished video.
+package enum OutputContainer: String, Sendable, Hashable, Codable, CaseIterable {
+    /// H.264 in MP4.
+    case mp4
+    /// VP9 in WebM.
+    case webm
+    /// Animated GIF.
+    case gif
+    /// Lossless FFV1 in Matroska.
+    case mkv
+
+    /// The HTTP content type of such a file.
+    package var mediaType: String {
+        switch self {
+        case .mp4: "video/mp4"
+        case .webm: "video/webm"
+        case .gif: "image/gif"
+        case .mkv: "video/x-matroska"
+        }
+    }
+}
+
+/// Where the job ends.
+package enum OutputType: String, Sendable, Hashable, Codable, CaseIterable {
+    /// A video file, a contact sheet and a thumbnail.
+    case video
+    /// The decoded frames, kept durably.
+    case frames
+    /// The final latents.
+    case latent
+}
+
+/// A sampler travels and is stored under its short name, `ddim` or `dpm`.
+extension SamplerKind: Codable {}

@@ -1,0 +1,124 @@
+package import Failure
+package import FoundationEssentials
+
+/// A request as the user gave it: every field optional, types checked, ranges not yet.
+///
+/// Read strictly: a field that is not known is `unknown_field` with the nearest known name, a value of the wrong kind
+/// is `wrong_type`. `resolved(for:)` checks the values against a model and fills in the rest.
+package struct RequestDraft: Sendable, Hashable {
+    package var prompt: String?
+    package var negativePrompt: String?
+    /// The name or digest of a model; any other than the served one is `model_unknown`.
+    package var model: String?
+    package var width: Int?
+    package var height: Int?
+    /// `WIDTHxHEIGHT`, as OpenAI's interface has it; instead of `width` and `height`.
+    package var size: String?
+    package var numFrames: Int?
+    /// Instead of `numFrames`: the smallest possible frame count that lasts at least so long.
+    package var seconds: Int?
+    package var framesPerSecond: Int?
+    package var numInferenceSteps: Int?
+    package var guidanceScale: Double?
+    package var useDynamicCFG: Bool?
+    package var scheduler: String?
+    package var seed: UInt64?
+    package var dtype: String?
+    package var container: String?
+    package var outputType: String?
+    package var upsamplePrompt: Bool?
+    package var allowUnsafeStepCount: Bool?
+    package var keepStepLatents: Bool?
+    package var keepFloatFrames: Bool?
+    /// The id of noise `[1, F, C, h, w]` uploaded before, to start from instead of the seed's.
+    package var initialLatents: String?
+
+    package init() {}
+
+    /// The names that JSON bodies and form fields may hold.
+    package static let fieldNames = [
+        "prompt", "negative_prompt", "model", "width", "height", "size", "num_frames", "seconds", "fps",
+        "num_inference_steps", "guidance_scale", "use_dynamic_cfg", "scheduler", "seed", "dtype", "container",
+        "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames", "init_latents",
+    ]
+
+    /// Reads one JSON object; `body_not_json` when it is none. A null leaves the field's default.
+    package init(json: Data) throws(Failure) {
+        let fields: [String: RequestValue]
+        do {
+            fields = try JSONDecoder().decode([String: RequestValue].self, from: json)
+        } catch {
+            throw Failure(
+                "body_not_json", "The request body is not a JSON object.",
+                remedy: "Send an object such as {\"prompt\": \"…\"}.")
+        }
+        // Sorted, so that of several wrong fields the same one is always named.
+        for (name, value) in fields.sorted(by: { $0.key < $1.key }) { try set(name, to: value) }
+    }
+
+    /// Reads form fields; a name given twice is `field_repeated`.
+    package init(form: [(name: String, value: String)]) throws(Failure) {
+        var seen: Set<String> = []
+        for (name, value) in form {
+            guard seen.insert(name).inserted else {
+                throw Failure("field_repeated", "\(name) is given twice.", field: name, remedy: "Give it once.")
+            }
+            try set(name, to: .text(value))
+        }
+    }
+
+    /// Sets the field with the public name `name`. Errors: `unknown_field`, `wrong_type`, `seed_out_of_range`.
+    package mutating func set(_ name: String, to value: RequestValue) throws(Failure) {
+        guard Self.fieldNames.contains(name) else { throw Self.unknown(name) }
+        guard value != .null else { return }
+        if try setText(name, to: value) { return }
+        if try setSwitch(name, to: value) { return }
+        switch name {
+        case "width": width = try value.integer(name)
+        case "height": height = try value.integer(name)
+        case "num_frames": numFrames = try value.integer(name)
+        case "seconds": seconds = try value.seconds(name)
+        case "fps": framesPerSecond = try value.integer(name)
+        case "num_inference_steps": numInferenceSteps = try value.integer(name)
+        case "guidance_scale": guidanceScale = try value.number(name)
+        case "seed": seed = try value.seed(name)
+        default: throw Self.unknown(name)
+        }
+    }
+
+    private mutating func setText(_ name: String, to value: RequestValue) throws(Failure) -> Bool {
+        switch name {
+        case "prompt": prompt = try value.string(name)
+        case "negative_prompt": negativePrompt = try value.string(name)
+        case "model": model = try value.string(name)
+        case "size": size = try value.string(name)
+        case "scheduler": scheduler = try value.string(name)
+        case "dtype": dtype = try value.string(name)
+        case "container": container = try value.string(name)
+        case "output_type": outputType = try value.string(name)
+        case "init_latents": initialLatents = try value.string(name)
+        default: return false
+        }
+        return true
+    }
+
+    private mutating func setSwitch(_ name: String, to value: RequestValue) throws(Failure) -> Bool {
+        switch name {
+        case "use_dynamic_cfg": useDynamicCFG = try value.bool(name)
+        case "upsample_prompt": upsamplePrompt = try value.bool(name)
+        case "allow_unsafe_steps": allowUnsafeStepCount = try value.bool(name)
+        case "keep_step_latents": keepStepLatents = try value.bool(name)
+        case "keep_float_frames": keepFloatFrames = try value.bool(name)
+        default: return false
+        }
+        return true
+    }
+
+    private static func unknown(_ name: String) -> Failure {
+        let shown = name.count > 80 ? name.prefix(80) + "…" : name
+        let nearest = EditDistance.nearest(to: name, among: fieldNames)
+        let remedy =
+            nearest.map { "Did you mean \($0)?" } ?? "The fields are \(fieldNames.joined(separator: ", "))."
+        return Failure("unknown_field", "\(shown) is not a field of a request.", field: shown, remedy: remedy)
+    }
+}

@@ -1,0 +1,14 @@
+/// Bounds of a request that no model moves.
+package enum RequestLimits {
+    /// UTF-8 bytes of a prompt: many times what any text encoder reads, and small enough for the bus.
+    package static let promptBytes = 8 * 1024
+    /// Pixels of one side.
+    package static let sidePixels = 4096
+    package static let frames = 1025
+    package static let framesPerSecond = 1...120
+    package static let guidanceScale = 0.0...100.0
+    /// Seconds of video that `seconds` may ask for.
+    package static let seconds = 1...1024
+    /// Bytes of an idempotency key.
+    package static let idempotencyKeyBytes = 128
+}

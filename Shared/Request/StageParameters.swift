@@ -1,0 +1,108 @@
+package import Diffusion
+package import Failure
+
+/// What the prompt upsampler is told (task `upsample`).
+package struct UpsampleParameters: Sendable, Hashable, Codable {
+    package var prompt: String
+
+    package init(prompt: String) { self.prompt = prompt }
+}
+
+/// What the text encoder is told (task `encode`). An input tensor `prompt` (UTF-8 bytes), when there is one, takes the
+/// place of `prompt`.
+package struct EncodeParameters: Sendable, Hashable, Codable {
+    package var prompt: String
+    /// nil when the job runs without guidance: no negative embeddings are then made.
+    package var negativePrompt: String?
+    package var dtype: Precision
+
+    package init(prompt: String, negativePrompt: String?, dtype: Precision) {
+        self.prompt = prompt
+        self.negativePrompt = negativePrompt
+        self.dtype = dtype
+    }
+}
+
+/// What the denoiser is told (task `denoise`). Sizes are pixels and pixel frames.
+package struct DenoiseParameters: Sendable, Hashable, Codable {
+    package var width: Int
+    package var height: Int
+    package var numFrames: Int
+    package var numInferenceSteps: Int
+    package var guidanceScale: Double
+    package var useDynamicCFG: Bool
+    package var scheduler: SamplerKind
+    package var seed: UInt64
+    package var dtype: Precision
+    package var allowUnsafeStepCount: Bool
+    package var keepStepLatents: Bool
+
+    package init(
+        width: Int, height: Int, numFrames: Int, numInferenceSteps: Int, guidanceScale: Double, useDynamicCFG: Bool,
+        scheduler: SamplerKind, seed: UInt64, dtype: Precision, allowUnsafeStepCount: Bool = false,
+        keepStepLatents: Bool = false
+    ) {
+        self.width = width
+        self.height = height
+        self.numFrames = numFrames
+        self.numInferenceSteps = numInferenceSteps
+        self.guidanceScale = guidanceScale
+        self.useDynamicCFG = useDynamicCFG
+        self.scheduler = scheduler
+        self.seed = seed
+        self.dtype = dtype
+        self.allowUnsafeStepCount = allowUnsafeStepCount
+        self.keepStepLatents = keepStepLatents
+    }
+}
+
+/// What the VAE decoder is told (task `decode`).
+package struct DecodeParameters: Sendable, Hashable, Codable {
+    package var dtype: Precision
+    /// Pixel frames of the finished clip; latent frames beyond what they need are padding at the front (CogVideoX 1.5).
+    package var numFrames: Int
+    package var keepFloatFrames: Bool
+
+    package init(dtype: Precision, numFrames: Int, keepFloatFrames: Bool = false) {
+        self.dtype = dtype
+        self.numFrames = numFrames
+        self.keepFloatFrames = keepFloatFrames
+    }
+}
+
+/// What the video muxer is told (task `mux`): the whole request, for the file's metadata, and the model's identity.
+package struct MuxParameters: Sendable, Hashable, Codable {
+    package var request: GenerationRequest
+    /// Hexadecimal SHA-256 of the model folder.
+    package var modelDigest: String
+
+    package init(request: GenerationRequest, modelDigest: String) {
+        self.request = request
+        self.modelDigest = modelDigest
+    }
+
+    package var framesPerSecond: Int { request.framesPerSecond }
+    package var container: OutputContainer { request.container }
+    package var prompt: String { request.prompt }
+    package var negativePrompt: String { request.negativePrompt }
+    package var seed: UInt64 { request.seed }
+    package var modelName: String { request.model }
+
+    /// The provenance record for the file's comment: canonical JSON of everything that made the video.
+    /// - Parameter version: the version of the program that writes the file.
+    package func manifest(version: String) throws(Failure) -> String {
+        try CanonicalJSON.encode(
+            Manifest(generator: "zoetrope \(version)", modelDigest: modelDigest, request: request))
+    }
+
+    private struct Manifest: Encodable {
+        let generator: String
+        let modelDigest: String
+        let request: GenerationRequest
+
+        enum CodingKeys: String, CodingKey {
+            case generator, request
+            case modelDigest = "model_digest"
+        }
+    }
+}

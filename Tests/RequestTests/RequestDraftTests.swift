@@ -1,0 +1,98 @@
+import Failure
+import FoundationEssentials
+import Request
+import Testing
+
+@Suite("What a user sends is read strictly")
+struct RequestDraftTests {
+    private func failure(_ json: String) -> Failure? {
+        #expect(throws: Failure.self) { try RequestDraft(json: Data(json.utf8)) }
+    }
+
+    @Test("every public field name can be set, from JSON types and from text")
+    func everyField() throws {
+        let json = """
+            {"prompt": "a boat", "negative_prompt": "fog", "model": "m", "width": 96, "height": 64, "size": "96x64",
+             "num_frames": 17, "seconds": "6", "fps": 8, "num_inference_steps": 25, "guidance_scale": 4.5,
+             "use_dynamic_cfg": true, "scheduler": "dpm", "seed": 18446744073709551615, "dtype": "bfloat16",
+             "container": "webm", "output_type": "latent", "upsample_prompt": false, "allow_unsafe_steps": true,
+             "keep_step_latents": true, "keep_float_frames": false}
+            """
+        let draft = try RequestDraft(json: Data(json.utf8))
+        #expect(draft.seed == .max)
+        #expect(draft.seconds == 6)
+        #expect(draft.guidanceScale == 4.5)
+        #expect(draft.useDynamicCFG == true)
+        let fields = try JSONDecoder().decode([String: RequestValue].self, from: Data(json.utf8))
+        #expect(Set(fields.keys) == Set(RequestDraft.fieldNames))
+        let form = [
+            ("prompt", "a boat"), ("negative_prompt", "fog"), ("model", "m"), ("width", "96"), ("height", "64"),
+            ("size", "96x64"), ("num_frames", "17"), ("seconds", "6"), ("fps", "8"), ("num_inference_steps", "25"),
+            ("guidance_scale", "4.5"), ("use_dynamic_cfg", "true"), ("scheduler", "dpm"),
+            ("seed", "18446744073709551615"), ("dtype", "bfloat16"), ("container", "webm"), ("output_type", "latent"),
+            ("upsample_prompt", "false"), ("allow_unsafe_steps", "1"), ("keep_step_latents", "true"),
+            ("keep_float_frames", "0"),
+        ]
+        #expect(try RequestDraft(form: form.map { (name: $0.0, value: $0.1) }) == draft)
+    }
+
+    @Test("null leaves a field at its default")
+    func null() throws {
+        #expect(try RequestDraft(json: Data(#"{"prompt": "x", "seed": null, "width": null}"#.utf8)).seed == nil)
+    }
+
+    @Test("an unknown field is named together with the one that was probably meant")
+    func unknownField() {
+        let near = failure(#"{"prompt": "x", "num_inference_step": 3}"#)
+        #expect(near?.code == "unknown_field")
+        #expect(near?.field == "num_inference_step")
+        #expect(near?.remedy == "Did you mean num_inference_steps?")
+        let far = failure(#"{"zzzzzz": 3}"#)
+        #expect(far?.remedy?.contains("guidance_scale") == true)
+    }
+
+    @Test(
+        "a value of the wrong kind is named with what it must be",
+        arguments: [
+            (#"{"prompt": 3}"#, "prompt"), (#"{"width": "96"}"#, "width"), (#"{"width": 96.5}"#, "width"),
+            (#"{"width": 1e300}"#, "width"), (#"{"width": true}"#, "width"), (#"{"seed": "7"}"#, "seed"),
+            (#"{"seed": 1.5}"#, "seed"), (#"{"guidance_scale": "6"}"#, "guidance_scale"),
+            (#"{"use_dynamic_cfg": 1}"#, "use_dynamic_cfg"), (#"{"prompt": ["a"]}"#, "prompt"),
+            (#"{"size": {"width": 3}}"#, "size"), (#"{"seconds": "six"}"#, "seconds"),
+        ])
+    func wrongType(json: String, field: String) {
+        let found = failure(json)
+        #expect(found?.code == "wrong_type")
+        #expect(found?.field == field)
+    }
+
+    @Test("numbers written with a fraction of zero are whole numbers")
+    func wholeDoubles() throws {
+        let draft = try RequestDraft(json: Data(#"{"width": 96.0, "seed": 12.0}"#.utf8))
+        #expect(draft.width == 96)
+        #expect(draft.seed == 12)
+    }
+
+    @Test("a seed below zero or beyond 64 bits is out of range", arguments: ["-1", "18446744073709551616", "1e30"])
+    func seeds(seed: String) {
+        #expect(failure("{\"seed\": \(seed)}")?.code == "seed_out_of_range")
+    }
+
+    @Test("seeds given as text have the same range", arguments: ["-1", "18446744073709551616"])
+    func textSeeds(seed: String) throws {
+        let found = #expect(throws: Failure.self) { try RequestDraft(form: [("seed", seed)]) }
+        #expect(found?.code == "seed_out_of_range")
+        #expect(throws: Failure.self) { try RequestDraft(form: [("seed", "twelve")]) }
+    }
+
+    @Test("a body that is no JSON object says so", arguments: ["", "[]", "3", "{", "\u{FF}", "{\"a\":}"])
+    func notJSON(body: String) {
+        #expect(failure(body)?.code == "body_not_json")
+    }
+
+    @Test("a form field given twice is refused")
+    func repeatedField() {
+        let found = #expect(throws: Failure.self) { try RequestDraft(form: [("prompt", "a"), ("prompt", "b")]) }
+        #expect(found?.code == "field_repeated")
+    }
+}
