@@ -1,0 +1,31 @@
+import ArgumentParser
+import Compute
+import DenoiserService
+import Runtime
+import Stage
+
+@main
+struct DenoiserMain {
+    static func main() async {
+        await Launch.run(DenoiserCommand.self, service: "denoiser", compute: true)
+    }
+}
+
+struct DenoiserCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "zoetrope-denoiser",
+        abstract: "Turns noise and T5 features into latents, one checkpoint after another.",
+        version: ServiceVersion.current)
+
+    @OptionGroup var model: ModelOptions
+    @OptionGroup var worker: WorkerOptions
+    @OptionGroup var logging: LoggingOptions
+
+    func run() async throws {
+        let backend = CPUBackend(threads: model.threadCount)
+        let handler = try DenoiserHandler(folder: try model.folder(), backend: backend, budget: worker.memoryBudget)
+        try await worker.serve(
+            handler, settings: ["model_folder": model.model, "backend": backend.description],
+            logger: logging.logger(service: "denoiser"))
+    }
+}

@@ -1,0 +1,114 @@
+package import Checkpoint
+package import Compute
+import Diffusion
+package import Failure
+import Model
+import Request
+package import Stage
+import Tensor
+
+/// Stage `denoiser`: noise and text features to latents, the loop of `CogVideoXPipeline.__call__`.
+///
+/// Output `latents` `[1, F, C, h, w]` float32, including the frames that CogVideoX 1.5 pads (the decoder drops them);
+/// with `keepStepLatents` also `latents_steps` `[n, 1, F, C, h, w]`. Noise and latents between steps are float32 in
+/// every precision. The state after a step is a checkpoint: any denoiser with the same arithmetic resumes bit-exactly.
+package struct DenoiserHandler: StageHandler {
+    package let stage = StageName.denoiser.rawValue
+    package let modelDigest: String
+    package let memoryPlan: MemoryPlan
+    private let folder: ModelFolder
+    private let backend: any Backend
+    private let budget: MemoryBudget
+    private let transformers = LoadedOnce<Precision, Transformer3D>()
+
+    package var numerics: String { backend.numerics }
+
+    /// Opens the weight files; weights are read when the first job comes. Fails with `pipeline_unsupported` for a
+    /// checkpoint that wants more than noise and text.
+    package init(folder: ModelFolder, backend: any Backend, budget: MemoryBudget) throws(Failure) {
+        let config = folder.transformer
+        guard config.inChannels == config.outChannels else {
+            throw Failure(
+                "pipeline_unsupported",
+                "\(folder.path) is an image-to-video or control model (\(config.inChannels) input channels for "
+                    + "\(config.outChannels) latent channels)",
+                field: "model", remedy: "Use a text-to-video checkpoint.")
+        }
+        self.folder = folder
+        self.backend = backend
+        self.budget = budget
+        modelDigest = try folder.digest()
+        let native = LatentSize(
+            frames: config.sampleLatentFrames, channels: config.outChannels, height: config.sampleHeight,
+            width: config.sampleWidth)
+        memoryPlan = MemoryPlan([
+            "weights in float32": try folder.weightBytes(.transformer, dtype: .float32),
+            "activations at the native size": native.activationBytes(config, prompts: 2, steps: 50, elementBytes: 4),
+        ])
+    }
+
+    package func run(_ task: StageTask) async throws(Failure) -> StageResult {
+        let parameters = try task.parameters(DenoiseParameters.self)
+        let size = LatentSize(parameters, folder: folder)
+        try checkMemory(parameters, size)
+        let prompts = try await promptFeatures(task, guided: parameters.guidanceScale > 1)
+        let given = try await task.optionalInput("init_latents", size.expectation)
+        let sampler = try Sampler(
+            kind: parameters.scheduler, config: folder.scheduler, numInferenceSteps: parameters.numInferenceSteps,
+            allowUnsafe: parameters.allowUnsafeStepCount)
+        let transformer = try transformers.value(for: parameters.dtype) { () throws(Failure) -> Transformer3D in
+            try Transformer3D(folder: folder, backend: backend, dtype: parameters.dtype.dtype)
+        }
+        let session = try transformer.session(
+            frames: size.frames, height: size.height, width: size.width, promptEmbeddings: prompts,
+            timesteps: sampler.timesteps)
+
+        var result = StageResult()
+        var loop = DenoiseLoop(
+            session: session, parameters: parameters, sampler: sampler, size: size, initialLatents: given)
+        if let note = try await resume(&loop, task) { result.note(note) }
+        try loop.run(task)
+        result.add("latents", loop.latents)
+        if parameters.keepStepLatents {
+            result.add("latents_steps", Tensor.concatenated(loop.history.map { $0.reshaped([1] + $0.shape) }))
+        }
+        return result
+    }
+
+    /// Text features `[L, D]` in the order of diffusers' batch: negative, positive.
+    private func promptFeatures(_ task: StageTask, guided: Bool) async throws(Failure) -> [Tensor] {
+        let expectation = TensorExpectation(
+            [.float32, .bfloat16], [1, .any("tokens"), .exactly(folder.transformer.textEmbedDim)])
+        var prompts: [Tensor] = []
+        for name in guided ? ["negative_prompt_embeds", "prompt_embeds"] : ["prompt_embeds"] {
+            let features = try await task.input(name, expectation)
+            prompts.append(features.reshaped(Array(features.shape.dropFirst())))
+        }
+        return prompts
+    }
+
+    /// Goes on from an earlier attempt's checkpoint. One that cannot be fetched or read costs time, not the job.
+    private func resume(_ loop: inout DenoiseLoop, _ task: StageTask) async throws(Failure) -> String? {
+        // The steps before the checkpoint are wanted too, and only a run from the start has them.
+        guard !loop.parameters.keepStepLatents else { return nil }
+        do {
+            guard let checkpoint = try await task.checkpoint() else { return nil }
+            try loop.restore(DenoiseCheckpoint(decoding: checkpoint.tensor))
+            return "Resumed after step \(checkpoint.step)."
+        } catch {
+            try task.checkCancelled()
+            return "Started over, because the checkpoint could not be used: \(error.message)"
+        }
+    }
+
+    private func checkMemory(_ parameters: DenoiseParameters, _ size: LatentSize) throws(Failure) {
+        let dtype = parameters.dtype.dtype
+        let weights = try folder.weightBytes(.transformer, dtype: dtype)
+        let activations = size.activationBytes(
+            folder.transformer, prompts: parameters.guidanceScale > 1 ? 2 : 1, steps: parameters.numInferenceSteps,
+            elementBytes: dtype.byteCount)
+        try budget.check(
+            weights + activations,
+            for: "denoising \(parameters.width)×\(parameters.height), \(parameters.numFrames) frames")
+    }
+}

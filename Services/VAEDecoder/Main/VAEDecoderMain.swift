@@ -1,0 +1,29 @@
+import ArgumentParser
+import Compute
+import VAEDecoderService
+import Runtime
+import Stage
+
+@main
+struct VAEDecoderMain {
+    static func main() async {
+        await Launch.run(VAEDecoderCommand.self, service: "vae-decoder", compute: true)
+    }
+}
+
+struct VAEDecoderCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "zoetrope-vae-decoder", abstract: "Turns latents into frames.", version: ServiceVersion.current)
+
+    @OptionGroup var model: ModelOptions
+    @OptionGroup var worker: WorkerOptions
+    @OptionGroup var logging: LoggingOptions
+
+    func run() async throws {
+        let backend = CPUBackend(threads: model.threadCount)
+        let handler = try VAEDecoderHandler(folder: try model.folder(), backend: backend, budget: worker.memoryBudget)
+        try await worker.serve(
+            handler, settings: ["model_folder": model.model, "backend": backend.description],
+            logger: logging.logger(service: "vae-decoder"))
+    }
+}

@@ -1,0 +1,98 @@
+package import Checkpoint
+package import Compute
+package import Failure
+import Model
+import Request
+package import Stage
+import Tensor
+
+/// Stage `vae-decoder`: latents to frames, as the pipeline's `decode_latents` and `postprocess_video` make them.
+///
+/// Outputs: `frames` `[T, H, W, 3]` uint8 (× 255, rounded half to even, as for diffusers' `pil`) and, with
+/// `keepFloatFrames`, `frames_float32` `[1, T, H, W, 3]` in [0, 1].
+package struct VAEDecoderHandler: StageHandler {
+    package let stage = StageName.vaeDecoder.rawValue
+    package let modelDigest: String
+    package let memoryPlan: MemoryPlan
+    private let folder: ModelFolder
+    private let backend: any Backend
+    private let budget: MemoryBudget
+    private let decoders = LoadedOnce<Precision, AutoencoderKLDecoder>()
+
+    package var numerics: String { backend.numerics }
+
+    /// Opens the weight files; weights are read when the first job comes.
+    package init(folder: ModelFolder, backend: any Backend, budget: MemoryBudget) throws(Failure) {
+        self.folder = folder
+        self.backend = backend
+        self.budget = budget
+        modelDigest = try folder.digest()
+        memoryPlan = MemoryPlan([
+            "weights in float32": try folder.weightBytes(.vae, dtype: .float32),
+            "activations at the native size": Self.activationBytes(
+                folder.vae, height: folder.transformer.sampleHeight, width: folder.transformer.sampleWidth,
+                elementBytes: 4),
+        ])
+    }
+
+    package func run(_ task: StageTask) async throws(Failure) -> StageResult {
+        let parameters = try task.parameters(DecodeParameters.self)
+        let latents = try await latents(task, parameters)
+        let dtype = parameters.dtype.dtype
+        let (height, width) = (latents.shape[2], latents.shape[3])
+        let activations = Self.activationBytes(folder.vae, height: height, width: width, elementBytes: dtype.byteCount)
+        try budget.check(
+            try folder.weightBytes(.vae, dtype: dtype) + activations,
+            for: "decoding latents of \(width)×\(height) in \(parameters.dtype.rawValue)")
+        let decoder = try decoders.value(for: parameters.dtype) { () throws(Failure) -> AutoencoderKLDecoder in
+            try AutoencoderKLDecoder(folder: folder, backend: backend, dtype: dtype)
+        }
+
+        let scale = folder.vae.spatialCompressionRatio
+        var collector = FrameCollector(
+            frames: decoder.frameCount(latentFrames: latents.shape[0]), height: height * scale, width: width * scale,
+            keepsFloats: parameters.keepFloatFrames)
+        try decoder.decode(
+            latents: latents,
+            progress: { (chunk, chunks) throws(Failure) in
+                task.report(step: chunk, of: chunks)
+                try task.checkCancelled()
+            },
+            frames: { (chunk) throws(Failure) in try collector.append(chunk) })
+
+        var result = StageResult()
+        result.add("frames", collector.frames)
+        if let floats = collector.floatFrames { result.add("frames_float32", floats.reshaped([1] + floats.shape)) }
+        return result
+    }
+
+    /// The latents `[F, C, h, w]` without the frames that CogVideoX 1.5 put in front to fill a patch.
+    private func latents(_ task: StageTask, _ parameters: DecodeParameters) async throws(Failure) -> Tensor {
+        let input = try await task.input(
+            "latents",
+            TensorExpectation(
+                [.float32, .bfloat16],
+                [1, .any("frames"), .exactly(folder.vae.latentChannels), .any("height"), .any("width")]))
+        let latents = input.reshaped(Array(input.shape.dropFirst()))
+        let wanted = (max(parameters.numFrames, 1) - 1) / folder.vae.temporalCompressionRatio + 1
+        let additional = latents.shape[0] - wanted
+        guard additional >= 0 else {
+            throw Failure(
+                "tensor_misshapen",
+                "latents has \(latents.shape[0]) frames and \(parameters.numFrames) video frames need "
+                    + "\(wanted)", field: "latents", remedy: "Send the latents of the whole clip.")
+        }
+        return latents.rows(additional..<latents.shape[0])
+    }
+
+    /// An estimate of the peak: a chunk of at most three latent frames at full resolution, with the widths of the last
+    /// level, about four times over, and as much again in convolution caches.
+    private static func activationBytes(
+        _ config: AutoencoderKLConfig, height: Int, width: Int, elementBytes: Int
+    ) -> Int {
+        let scale = config.spatialCompressionRatio
+        let frames = 1 + 2 * config.temporalCompressionRatio
+        let channels = config.blockOutChannels.first ?? 128
+        return frames * height * scale * width * scale * channels * elementBytes * 8
+    }
+}

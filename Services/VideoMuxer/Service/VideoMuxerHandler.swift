@@ -1,0 +1,76 @@
+package import Failure
+import Media
+import Request
+import Runtime
+package import Stage
+import Tensor
+
+/// Stage `video-muxer`: frames to a video file, a contact sheet and a thumbnail, each as the bytes of a file.
+///
+/// Outputs: `video` in the container asked for, with prompt, seed, model digest and the whole request in its metadata;
+/// `contact_sheet` PNG; `thumbnail` JPEG of the middle frame.
+package struct VideoMuxerHandler: StageHandler {
+    package let stage = StageName.videoMuxer.rawValue
+    package let modelDigest = ""
+    package let numerics = ""
+    package let memoryPlan = MemoryPlan(["frames of a clip of 49×480×720": 51_000_000])
+    private let threads: Int
+
+    /// - Parameter threads: of the video encoder; 0 lets it choose.
+    package init(threads: Int) { self.threads = threads }
+
+    package func run(_ task: StageTask) async throws(Failure) -> StageResult {
+        let parameters = try task.parameters(MuxParameters.self)
+        let frames = try await task.input(
+            "frames", TensorExpectation([.uint8], [.any("frames"), .any("height"), .any("width"), 3]))
+        let total = frames.shape[0] + 1
+        var result = StageResult()
+        result.add("video", try video(frames, parameters, task, of: total))
+        result.add("contact_sheet", try Self.contactSheet(frames))
+        let middle = frames.rows((frames.shape[0] / 2)..<(frames.shape[0] / 2 + 1))
+        let thumbnail = try JPEGEncoder.encode(middle.reshaped(Array(frames.shape.dropFirst())))
+        result.add("thumbnail", Tensor(bytes: thumbnail))
+        task.report(step: total, of: total)
+        return result
+    }
+
+    /// Encoders write files, so the video is made in a temporary folder of its own and read back.
+    private func video(
+        _ frames: Tensor, _ parameters: MuxParameters, _ task: StageTask, of total: Int
+    ) throws(Failure) -> Tensor {
+        guard let container = VideoContainer(rawValue: parameters.container.rawValue) else {
+            throw Failure(
+                "container_unknown", "no encoder for \(parameters.container.rawValue)", field: "container",
+                remedy: "Use \(VideoContainer.allCases.map(\.rawValue).joined(separator: ", ")).")
+        }
+        guard let rate = FrameRate(numerator: parameters.framesPerSecond) else {
+            throw Failure(
+                "frame_rate_invalid", "\(parameters.framesPerSecond) frames per second", field: "fps",
+                remedy: "Use a whole number from 1 on.")
+        }
+        let folder = try ScratchFolder()
+        defer { folder.remove() }
+        let path = folder.path("video.\(container.fileExtension)")
+        let writer = try VideoWriter(
+            path: path, container: container, width: frames.shape[2], height: frames.shape[1],
+            framesPerSecond: rate, metadata: try Self.metadata(parameters), threads: threads)
+        for frame in 0..<frames.shape[0] {
+            try task.checkCancelled()
+            try writer.append(frames: frames.rows(frame..<(frame + 1)))
+            task.report(step: frame + 1, of: total)
+        }
+        try writer.finish()
+        return try folder.read(path)
+    }
+
+    /// `title` is the prompt; `comment` the whole request as JSON, from which the video can be made again.
+    private static func metadata(_ parameters: MuxParameters) throws(Failure) -> [String: String] {
+        ["title": parameters.prompt, "comment": try parameters.manifest(version: ServiceVersion.current)]
+    }
+
+    /// Twelve frames at most, four in a row, each about 384 pixels wide but no more than twice its size.
+    private static func contactSheet(_ frames: Tensor) throws(Failure) -> Tensor {
+        let scale = min(2, 384 / Double(frames.shape[2]))
+        return Tensor(bytes: try PNGWriter.encode(try ContactSheet.render(frames: frames, scale: scale)))
+    }
+}

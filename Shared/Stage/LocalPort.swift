@@ -1,0 +1,39 @@
+package import Failure
+import Synchronization
+package import Tensor
+
+/// A port without a bus: inputs and checkpoints in memory, for running a stage inside one process.
+package final class LocalPort: StagePort {
+    private let inputs: [String: Tensor]
+    private let start: (step: Int, tensor: Tensor)?
+    private let saved = Mutex<[(step: Int, tensor: Tensor)]>([])
+
+    /// - Parameter checkpoint: what an earlier attempt left, and its step.
+    package init(inputs: [String: Tensor], checkpoint: (step: Int, tensor: Tensor)? = nil) {
+        self.inputs = inputs
+        start = checkpoint
+    }
+
+    package var inputNames: [String] { inputs.keys.sorted() }
+
+    package func fetchInput(_ name: String) async throws(Failure) -> Tensor {
+        guard let tensor = inputs[name] else {
+            throw Failure("input_missing", "no input \(name)", field: name, retry: .otherWorker)
+        }
+        return tensor
+    }
+
+    package var checkpointStep: Int? { start?.step }
+
+    package func fetchCheckpoint() async throws(Failure) -> Tensor {
+        guard let start else { throw Failure("input_missing", "no checkpoint", retry: .otherWorker) }
+        return start.tensor
+    }
+
+    package func saveCheckpoint(step: Int, _ tensor: Tensor) {
+        saved.withLock { $0.append((step, tensor)) }
+    }
+
+    /// Every checkpoint saved so far, in order.
+    package var checkpoints: [(step: Int, tensor: Tensor)] { saved.withLock { $0 } }
+}

@@ -1,0 +1,97 @@
+package import Failure
+import Request
+package import Tensor
+
+/// Where a task's tensors come from and its checkpoints go: the bus in a worker, memory in `LocalPort`.
+package protocol StagePort: Sendable {
+    var inputNames: [String] { get }
+    func fetchInput(_ name: String) async throws(Failure) -> Tensor
+    /// Step of the newest durable checkpoint of an earlier attempt, or nil.
+    var checkpointStep: Int? { get }
+    func fetchCheckpoint() async throws(Failure) -> Tensor
+    func saveCheckpoint(step: Int, _ tensor: Tensor)
+}
+
+/// One task as its handler sees it: decoded parameters, named input tensors, progress, checkpoints.
+package struct StageTask: Sendable {
+    /// Job and task name, for logs.
+    package let name: String
+    /// 1 for the first try.
+    package let attempt: Int
+    /// Steps done, for the beat, and the order to stop.
+    package let progress: TaskProgress
+    private let parametersText: String
+    private let port: any StagePort
+
+    /// - Parameter parameters: UTF-8 JSON, as submitted.
+    package init(
+        name: String, attempt: Int, parameters: String, port: any StagePort, progress: TaskProgress = TaskProgress()
+    ) {
+        self.name = name
+        self.attempt = attempt
+        self.progress = progress
+        parametersText = parameters
+        self.port = port
+    }
+
+    // MARK: Parameters
+
+    /// Decodes the task's JSON parameters. Fails with `parameters_invalid`.
+    package func parameters<Parameters: Decodable>(_ type: Parameters.Type) throws(Failure) -> Parameters {
+        try CanonicalJSON.decode(type, from: parametersText)
+    }
+
+    // MARK: Inputs
+
+    /// Whether the task came with an input of this name.
+    package func hasInput(_ name: String) -> Bool { port.inputNames.contains(name) }
+
+    /// Fetches the input `name` and checks it.
+    ///
+    /// Fails with `input_absent` when the task has no such input, with `input_missing` when nobody serves it any more,
+    /// and with the codes of `TensorExpectation.check`.
+    package func input(_ name: String, _ expectation: TensorExpectation) async throws(Failure) -> Tensor {
+        guard hasInput(name) else {
+            throw Failure(
+                "input_absent", "task \(self.name) has no input named \(name), only \(port.inputNames)", field: name,
+                remedy: "Run gateway, broker and workers of one version.")
+        }
+        let tensor = try await port.fetchInput(name)
+        try expectation.check(tensor, name: name)
+        return tensor
+    }
+
+    /// As `input`, or nil where the task has no such input.
+    package func optionalInput(_ name: String, _ expectation: TensorExpectation) async throws(Failure) -> Tensor? {
+        guard hasInput(name) else { return nil }
+        return try await input(name, expectation)
+    }
+
+    // MARK: Progress and cancellation
+
+    /// Tells how far the task is, in units of the stage's own work; total 0 = not known yet.
+    package func report(step: Int, of total: Int) { progress.report(step: step, of: total) }
+
+    /// Whether the task must stop.
+    package var isCancelled: Bool { progress.cancellation != nil }
+
+    /// Throws `cancelled` once the task must stop; handlers call it between steps.
+    package func checkCancelled() throws(Failure) {
+        if let reason = progress.cancellation {
+            throw Failure("cancelled", "task \(name) was stopped: \(reason)")
+        }
+    }
+
+    // MARK: Checkpoints
+
+    /// The state an earlier attempt left behind, with its step; nil on a fresh start.
+    package func checkpoint() async throws(Failure) -> (step: Int, tensor: Tensor)? {
+        guard let step = port.checkpointStep else { return nil }
+        return (step, try await port.fetchCheckpoint())
+    }
+
+    /// Makes the state after `step` steps durable while the computation goes on.
+    ///
+    /// Steps must rise. When the store is slower than the steps, a waiting checkpoint gives way to a newer one.
+    package func saveCheckpoint(step: Int, _ tensor: Tensor) { port.saveCheckpoint(step: step, tensor) }
+}

@@ -1,0 +1,87 @@
+import Bus
+import Failure
+import Glibc
+package import Logging
+import Runtime
+import ServiceLifecycle
+import Wire
+
+/// A worker process's one service: announces its stage to the broker, computes what it is given, serves its outputs.
+///
+/// Ends after SIGTERM: computations stop at their next step, their checkpoints are stored, leases are handed back.
+package struct StageWorker: Service, CustomStringConvertible {
+    private let handler: any StageHandler
+    private let configuration: WorkerConfiguration
+    private let logger: Logger
+
+    /// Nothing is opened before `run`.
+    package init(handler: any StageHandler, configuration: WorkerConfiguration, logger: Logger) {
+        self.handler = handler
+        self.configuration = configuration
+        self.logger = logger
+    }
+
+    package var description: String { configuration.name }
+
+    /// Fails with the codes of `Endpoint` and sockets: an address in use, TCP beyond loopback without `insecure`.
+    package func run() async throws {
+        let loop = try BusLoop(name: handler.stage)
+        let session = SessionID.random()
+        let outputs = MemoryStore(budgetBytes: configuration.outputBytes)
+        let server = DataServer(loop: loop, session: session, source: outputs, budgetBytes: 256 << 20)
+        let dataLocations = try await bind(server, session: session)
+        let data = DataClient(loop: loop, session: session, runDirectory: configuration.runDirectory)
+        let client = try ControlClient(loop: loop, endpoint: configuration.broker, session: session)
+        let hello = Hello(
+            worker: configuration.name, capabilities: handler.capabilities,
+            slots: UInt32(clamping: configuration.slots),
+            dataLocations: dataLocations, numerics: handler.numerics, processID: UInt32(getpid()))
+        let driver = WorkerDriver(
+            handler: handler, hello: hello, client: client, store: DurableStore(client: data), outputs: outputs,
+            grace: configuration.shutdownGrace, logger: logger)
+        logger.info(
+            "ready",
+            metadata: [
+                "worker": "\(configuration.name)", "broker": "\(configuration.broker)",
+                "data": "\(dataLocations.map(Self.text).joined(separator: " "))",
+            ])
+        await withTaskCancellationOrGracefulShutdownHandler {
+            await driver.run()
+        } onCancelOrGracefulShutdown: {
+            driver.shutDown()
+        }
+        await client.close()
+        await server.close()
+        await data.close()
+        await loop.shutdown()
+    }
+
+    /// Opens the data plane on this host's run directory, and on TCP where the broker or a flag asks for it.
+    private func bind(_ server: DataServer, session: SessionID) async throws(Failure) -> [Location] {
+        LeftoverSockets.remove(from: configuration.runDirectory)
+        let socket = "data-\(session.description.prefix(16)).sock"
+        _ = try await server.bind(
+            .ipc(path: configuration.runDirectory.socketPath(socket)), insecure: configuration.insecure)
+        var locations = [Location.ipc(host: configuration.runDirectory.hostIdentity, socket: socket)]
+        var port = configuration.dataPort
+        if port == nil, case .tcp = configuration.broker { port = 0 }
+        guard let port else { return locations }
+        let address: String
+        if let advertised = configuration.advertisedAddress {
+            address = advertised
+        } else {
+            address = try LocalAddress.facing(configuration.broker)
+        }
+        let bound = try await server.bind(.tcp(host: address, port: port), insecure: configuration.insecure)
+        if case .tcp(_, let actualPort) = bound { locations.append(.tcp(address: address, port: actualPort)) }
+        return locations
+    }
+
+    private static func text(_ location: Location) -> String {
+        switch location {
+        case .tcp(let address, let port):
+            address.contains(":") ? "tcp://[\(address)]:\(port)" : "tcp://\(address):\(port)"
+        case .ipc(_, let socket): "ipc:\(socket)"
+        }
+    }
+}

@@ -1,0 +1,38 @@
+import Synchronization
+
+/// How far a task is, written by the computing thread and read by the beat; and the order to stop, the other way.
+package final class TaskProgress: Sendable {
+    private struct State {
+        var step = 0
+        var total = 0
+        var changed = ContinuousClock.now
+        var cancellation: String?
+    }
+
+    private let state = Mutex(State())
+
+    package init() {}
+
+    /// Units of the stage's own work done and in all (denoising steps, chunks, frames).
+    package func report(step: Int, of total: Int) {
+        state.withLock {
+            $0.step = step
+            $0.total = total
+            $0.changed = .now
+        }
+    }
+
+    package var step: Int { state.withLock { $0.step } }
+    package var total: Int { state.withLock { $0.total } }
+
+    /// Time since the last report, which the broker's watchdog judges.
+    package var sinceProgress: Duration { state.withLock { $0.changed.duration(to: .now) } }
+
+    /// Asks the computation to stop at its next step; the first reason stays.
+    package func cancel(_ reason: String) {
+        state.withLock { if $0.cancellation == nil { $0.cancellation = reason } }
+    }
+
+    /// Why the computation must stop, or nil.
+    package var cancellation: String? { state.withLock { $0.cancellation } }
+}

@@ -1,0 +1,138 @@
+import Bus
+import Failure
+import Logging
+import Synchronization
+import Tensor
+import Wire
+
+/// What became of a task on this worker.
+enum TaskOutcome: Sendable {
+    case finished(outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String])
+    case failed(Failure, missingInputs: [String])
+    /// Stopped as asked; results do not count.
+    case stopped
+}
+
+/// One leased task from fetching its inputs to storing its outputs.
+struct TaskRun: Sendable {
+    let assign: Assign
+    let progress: TaskProgress
+    let store: DurableStore
+    let outputs: MemoryStore
+    /// Where consumers reach this worker's memory.
+    let dataLocations: [Location]
+    /// Called for each checkpoint once it is durable, in rising order.
+    let checkpointStored: @Sendable (UInt32, TensorRef) -> Void
+
+    /// Runs the handler and puts its outputs where they belong. Never throws: the outcome says it all.
+    func execute(_ handler: any StageHandler) async -> TaskOutcome {
+        let start = ContinuousClock.now
+        let (checkpoints, writer) = AsyncStream.makeStream(
+            of: PendingCheckpoint.self, bufferingPolicy: .bufferingNewest(1))
+        let writing = Task { await write(checkpoints) }
+        let port = BusPort(assign: assign, store: store, checkpoints: writer)
+        do {
+            let task = StageTask(
+                name: assign.lease.task.description, attempt: Int(assign.attempt), parameters: assign.parameters,
+                port: port, progress: progress)
+            let result = try await handler.run(task)
+            try task.checkCancelled()
+            // A checkpoint of finished work helps nobody.
+            writing.cancel()
+            writer.finish()
+            await writing.value
+            let refs = try await publish(result)
+            try task.checkCancelled()
+            return .finished(
+                outputs: refs, elapsedMilliseconds: start.duration(to: .now).milliseconds, notes: result.notes)
+        } catch {
+            // What is waiting is worth storing: the next attempt resumes from it.
+            writer.finish()
+            await writing.value
+            guard progress.cancellation == nil else { return .stopped }
+            return .failed(error, missingInputs: port.missingInputs)
+        }
+    }
+
+    private func write(_ checkpoints: AsyncStream<PendingCheckpoint>) async {
+        for await checkpoint in checkpoints {
+            guard !Task.isCancelled else { return }
+            if let ref = try? await store.store(checkpoint.tensor, for: progress) {
+                checkpointStored(checkpoint.step, ref)
+            }
+        }
+    }
+
+    private func publish(_ result: StageResult) async throws(Failure) -> [NamedRef] {
+        var refs: [NamedRef] = []
+        for output in result.outputs {
+            let tensor = output.tensor
+            let ref: TensorRef
+            if assign.durableOutputs {
+                ref = try await store.store(tensor, for: progress)
+            } else {
+                let digest = outputs.insert(tensor)
+                ref = TensorRef(digest: digest, dtype: tensor.dtype, shape: tensor.shape, locations: dataLocations)
+            }
+            refs.append(NamedRef(name: output.name, ref: ref))
+        }
+        return refs
+    }
+}
+
+struct PendingCheckpoint: Sendable {
+    var step: UInt32
+    var tensor: Tensor
+}
+
+/// A task's inputs and checkpoints over the bus.
+private final class BusPort: StagePort {
+    private let assign: Assign
+    private let store: DurableStore
+    private let checkpoints: AsyncStream<PendingCheckpoint>.Continuation
+    private let missing = Mutex<[String]>([])
+
+    init(assign: Assign, store: DurableStore, checkpoints: AsyncStream<PendingCheckpoint>.Continuation) {
+        self.assign = assign
+        self.store = store
+        self.checkpoints = checkpoints
+    }
+
+    var inputNames: [String] { assign.inputs.map(\.name) }
+
+    /// Inputs that no location could serve.
+    var missingInputs: [String] { missing.withLock { $0 } }
+
+    func fetchInput(_ name: String) async throws(Failure) -> Tensor {
+        guard let input = assign.inputs.first(where: { $0.name == name }) else {
+            throw Failure("input_absent", "the task has no input \(name)", field: name)
+        }
+        do {
+            return try await store.fetch(input.ref)
+        } catch {
+            if error.code == "input_missing" { missing.withLock { $0.append(name) } }
+            throw error
+        }
+    }
+
+    var checkpointStep: Int? { assign.checkpoint == nil ? nil : Int(assign.checkpointStep) }
+
+    func fetchCheckpoint() async throws(Failure) -> Tensor {
+        guard let ref = assign.checkpoint else {
+            throw Failure("input_absent", "the task has no checkpoint", field: "checkpoint")
+        }
+        return try await store.fetch(ref)
+    }
+
+    func saveCheckpoint(step: Int, _ tensor: Tensor) {
+        checkpoints.yield(PendingCheckpoint(step: UInt32(clamping: step), tensor: tensor))
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds, at least 0.
+    var milliseconds: UInt64 {
+        let (seconds, attoseconds) = components
+        return UInt64(max(0, seconds)) * 1000 + UInt64(max(0, attoseconds) / 1_000_000_000_000_000)
+    }
+}

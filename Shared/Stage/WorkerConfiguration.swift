@@ -1,0 +1,41 @@
+package import Bus
+package import Runtime
+
+/// Where a worker connects, what it announces and what it may use.
+package struct WorkerConfiguration: Sendable {
+    /// For people: `denoiser@host:4711`.
+    package var name: String
+    /// The broker's control endpoint.
+    package var broker: Endpoint
+    /// Where this host's sockets lie.
+    package var runDirectory: RunDirectory
+    /// Tasks computed at the same time.
+    package var slots: Int
+    /// Address other machines reach this worker at; nil finds the one that faces the broker.
+    package var advertisedAddress: String?
+    /// TCP port of the data plane; nil serves ipc only, 0 takes any free one.
+    package var dataPort: UInt16?
+    /// Whether TCP beyond loopback is allowed although it is neither encrypted nor authenticated.
+    package var insecure: Bool
+    /// Bytes of outputs kept for consumers to fetch (frames); the oldest give way.
+    package var outputBytes: Int
+    /// How long a stopping worker waits for its computation to reach the next step.
+    package var shutdownGrace: Duration
+
+    /// A worker of one slot on ipc, unless told otherwise.
+    package init(
+        name: String, broker: Endpoint, runDirectory: RunDirectory, slots: Int = 1, advertisedAddress: String? = nil,
+        dataPort: UInt16? = nil, insecure: Bool = false, outputBytes: Int = 1 << 30,
+        shutdownGrace: Duration = .seconds(20)
+    ) {
+        self.name = name
+        self.broker = broker
+        self.runDirectory = runDirectory
+        self.slots = slots
+        self.advertisedAddress = advertisedAddress
+        self.dataPort = dataPort
+        self.insecure = insecure
+        self.outputBytes = outputBytes
+        self.shutdownGrace = shutdownGrace
+    }
+}

@@ -1,0 +1,97 @@
+package import ArgumentParser
+import Bus
+package import Checkpoint
+package import Failure
+import FoundationEssentials
+import Glibc
+package import Logging
+import Runtime
+
+/// The flags every worker has.
+package struct WorkerOptions: ParsableArguments {
+    @Option(help: "The broker: ipc://PATH or tcp://HOST:PORT. Default: broker.sock in the run directory.")
+    package var broker: String?
+
+    @Option(help: "Folder of this host's sockets. Default: $XDG_RUNTIME_DIR/zoetrope, else /tmp/zoetrope-UID.")
+    package var runDirectory: String?
+
+    @Option(help: "Name in status answers. Default: STAGE@HOST:PID.")
+    package var name: String?
+
+    @Option(help: "Tasks computed at the same time.")
+    package var slots: Int = 1
+
+    @Option(help: "TCP port of the data plane, 0 for any. Default: any when the broker is on TCP, else ipc only.")
+    package var dataPort: UInt16?
+
+    @Option(help: "Numeric address other machines reach this worker at. Default: the one that faces the broker.")
+    package var advertiseHost: String?
+
+    @Flag(help: "Allow TCP beyond loopback, which is neither encrypted nor authenticated.")
+    package var insecure = false
+
+    @Option(help: "Mebibytes this worker may use. Default: the machine's memory or its control group's limit.")
+    package var memoryLimit: Int?
+
+    @Option(help: "Seconds a stopping worker waits for its computation to reach the next step.")
+    package var shutdownGrace: Int = 20
+
+    package init() {}
+
+    package func validate() throws {
+        guard (1...64).contains(slots) else { throw ValidationError("--slots \(slots) is not between 1 and 64.") }
+        if let memoryLimit, memoryLimit < 1 { throw ValidationError("--memory-limit \(memoryLimit) is below 1.") }
+        guard (0...3600).contains(shutdownGrace) else {
+            throw ValidationError("--shutdown-grace \(shutdownGrace) is not between 0 and 3600.")
+        }
+    }
+
+    /// What the worker may use.
+    package var memoryBudget: MemoryBudget { MemoryBudget(limit: memoryLimit.map { $0 << 20 }) }
+
+    /// Runs a worker around `handler` until SIGTERM or SIGINT.
+    ///
+    /// - Parameter settings: what else the line at start should tell, without secrets.
+    package func serve(_ handler: any StageHandler, settings: [String: String], logger: Logger) async throws {
+        let runDirectory = try RunDirectory.resolve(runDirectory)
+        let endpoint = try Endpoint(parsing: broker ?? "ipc://\(runDirectory.socketPath("broker.sock"))")
+        let budget = memoryBudget
+        let configuration = WorkerConfiguration(
+            name: name ?? "\(handler.stage)@\(ProcessInfo.processInfo.hostName):\(getpid())", broker: endpoint,
+            runDirectory: runDirectory, slots: slots, advertisedAddress: advertiseHost, dataPort: dataPort,
+            insecure: insecure, outputBytes: max(64 << 20, budget.limit / 4), shutdownGrace: .seconds(shutdownGrace))
+        var metadata: Logger.Metadata = [
+            "version": "\(ServiceVersion.current)", "stage": "\(handler.stage)", "model": "\(handler.modelDigest)",
+            "slots": "\(slots)", "run_directory": "\(runDirectory.path)", "numerics": "\(handler.numerics)",
+            "memory_plan": "\(handler.memoryPlan)", "memory_limit": "\(MemoryPlan.readable(budget.limit))",
+            "insecure": "\(insecure)",
+        ]
+        for (key, value) in settings { metadata[key] = "\(value)" }
+        logger.info("starting", metadata: metadata)
+        try await Lifecycle.run(
+            [StageWorker(handler: handler, configuration: configuration, logger: logger)], logger: logger)
+    }
+}
+
+/// The flags of stages that hold a network.
+package struct ModelOptions: ParsableArguments {
+    @Option(help: "The model: a folder in diffusers layout, the one with model_index.json.")
+    package var model: String
+
+    @Option(help: "Threads that compute. Default: one per core this process may use.")
+    package var threads: Int?
+
+    package init() {}
+
+    package func validate() throws {
+        if let threads, !(1...1024).contains(threads) {
+            throw ValidationError("--threads \(threads) is not between 1 and 1024.")
+        }
+    }
+
+    /// Opens the folder; fails with `model_not_found` or `model_config_invalid`.
+    package func folder() throws(Failure) -> ModelFolder { try ModelFolder(path: model) }
+
+    /// Threads to compute with, as `CPUBackend` takes them: 0 for the cores this process may use.
+    package var threadCount: Int { threads ?? 0 }
+}
