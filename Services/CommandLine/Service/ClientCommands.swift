@@ -1,0 +1,131 @@
+package import ArgumentParser
+import Failure
+import Foundation
+import Request
+
+/// Which gateway a command talks to.
+package struct ServerOptions: ParsableArguments {
+    @Option(help: "The gateway; also ZOETROPE_SERVER.")
+    package var server = "http://127.0.0.1:8080"
+
+    package init() {}
+}
+
+/// `zoetrope submit`: hands a job to a running server and returns at once.
+package struct SubmitCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "submit", abstract: "Hand a job to a running server and print its id.")
+
+    @OptionGroup package var video: GenerationOptions
+    @OptionGroup package var connection: ServerOptions
+
+    @Option(help: "mp4, webm, gif or mkv.")
+    package var container = "mp4"
+
+    @Option(help: "The same key and request never make a second job.")
+    package var idempotencyKey: String?
+
+    package init() {}
+
+    package func run() async throws {
+        var fields = video.fields()
+        fields["container"] = container
+        let client = try GatewayClient(server: connection.server)
+        let job = try await client.create(
+            JSONSerialization.data(withJSONObject: fields), idempotencyKey: idempotencyKey)
+        Console.print(job.id)
+    }
+}
+
+/// `zoetrope status [ID]`: one job in detail, or the latest jobs.
+package struct StatusCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Show one job, or the latest ones.")
+
+    @Argument(help: "Job id; without it the latest jobs are listed.") package var id: String?
+    @Option(help: "How many jobs to list.") package var limit = 20
+    @OptionGroup package var connection: ServerOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let client = try GatewayClient(server: connection.server)
+        guard let id else {
+            for job in try await client.list(limit: limit).data { Console.print(Self.line(job)) }
+            return
+        }
+        let status = try await client.status(id)
+        Console.print(Self.line(status))
+        for stage in status.stages { Console.print(ProgressDisplay.bar(stage) + "  \(stage.worker)") }
+        for note in status.notes { Console.print("  note: \(note)") }
+        if let problem = status.error { Console.print("  \(problem.code): \(problem.message)") }
+    }
+
+    private static func line(_ status: VideoStatus) -> String {
+        let state = status.status.padding(toLength: 12, withPad: " ", startingAt: 0)
+        return "\(status.id)  \(state) \(status.progress) %  \(status.prompt ?? "")"
+    }
+}
+
+/// `zoetrope watch ID`: progress until the job ends.
+package struct WatchCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "watch", abstract: "Follow a job until it ends; fails when the job failed.")
+
+    @Argument(help: "Job id.") package var id: String
+    @OptionGroup package var connection: ServerOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let client = try GatewayClient(server: connection.server)
+        var display = ProgressDisplay(isTerminal: Console.isTerminal) { Console.write($0) }
+        for try await status in client.watch(id) {
+            display.show(status)
+            if let problem = status.error { throw Failure(problem.code, problem.message) }
+        }
+    }
+}
+
+/// `zoetrope cancel ID`.
+package struct CancelCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "cancel", abstract: "Stop a job at its next step.")
+
+    @Argument(help: "Job id.") package var id: String
+    @OptionGroup package var connection: ServerOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let client = try GatewayClient(server: connection.server)
+        try await client.cancel(id)
+        Console.print("\(id) is cancelled")
+    }
+}
+
+/// `zoetrope fetch ID`: downloads the finished video and its contact sheet.
+package struct FetchCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "fetch", abstract: "Download the video of a finished job.")
+
+    @Argument(help: "Job id.") package var id: String
+    @Option(help: "File to write. [default: ID.mp4 or what the job made]") package var output: String?
+    @Flag(help: "Write the contact sheet beside it.") package var contactSheet = false
+    @OptionGroup package var connection: ServerOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let client = try GatewayClient(server: connection.server)
+        let status = try await client.status(id)
+        if let problem = status.error { throw Failure(problem.code, problem.message) }
+        let path = output ?? "\(id).\(status.container ?? "mp4")"
+        try OutputFiles.write(try await client.content(id, variant: "video"), to: path)
+        Console.print("wrote \(path)")
+        guard contactSheet else { return }
+        let sheet = URL(fileURLWithPath: path).deletingPathExtension().path + ".png"
+        try OutputFiles.write(try await client.content(id, variant: "spritesheet"), to: sheet)
+        Console.print("wrote \(sheet)")
+    }
+}

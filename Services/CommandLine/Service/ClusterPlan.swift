@@ -1,0 +1,66 @@
+/// Which processes make a cluster on one machine, and with which arguments.
+package struct ClusterPlan: Sendable {
+    /// One child process.
+    package struct Member: Sendable, Hashable {
+        /// Unique name: `broker`, `gateway`, `denoiser-2`.
+        package var name: String
+        /// File name of the executable.
+        package var executable: String
+        package var arguments: [String]
+    }
+
+    package var model: String
+    package var runDirectory: String
+    package var dataDirectory: String
+    package var gatewayHost = "127.0.0.1"
+    package var gatewayPort: Int
+    package var leaseSeconds: Int?
+    package var threads: Int?
+    /// Workers a stage; stages not named have one.
+    package var workers: [String: Int] = [:]
+    /// Extra arguments of the prompt upsampler; nil leaves the stage out.
+    package var upsamplerArguments: [String]?
+    package var logLevel = "info"
+    package var logFormat = "text"
+    package var insecure = false
+
+    /// Stages that a text-to-video job passes, in order.
+    package static let stages = ["text-encoder", "denoiser", "vae-decoder", "video-muxer"]
+
+    package init(model: String, runDirectory: String, dataDirectory: String, gatewayPort: Int) {
+        self.model = model
+        self.runDirectory = runDirectory
+        self.dataDirectory = dataDirectory
+        self.gatewayPort = gatewayPort
+    }
+
+    package var server: String { "http://\(gatewayHost):\(gatewayPort)" }
+
+    /// Broker first, then the gateway, then the workers stage by stage.
+    package var members: [Member] {
+        let common = ["--run-directory", runDirectory, "--log-level", logLevel, "--log-format", logFormat]
+        var broker = common + ["--data-directory", dataDirectory, "--beat-milliseconds", "250"]
+        if let leaseSeconds { broker += ["--lease-seconds", String(leaseSeconds)] }
+        var gateway = common + ["--listen", "\(gatewayHost):\(gatewayPort)", "--model", model]
+        if insecure { gateway.append("--insecure") }
+        var members = [
+            Member(name: "broker", executable: "zoetrope-broker", arguments: broker),
+            Member(name: "gateway", executable: "zoetrope-gateway", arguments: gateway),
+        ]
+        for stage in Self.stages {
+            for number in 1...max(1, workers[stage] ?? 1) {
+                var arguments = common + ["--name", "\(stage)-\(number)"]
+                if stage != "video-muxer" { arguments += ["--model", model] }
+                if let threads { arguments += ["--threads", String(threads)] }
+                members.append(Member(name: "\(stage)-\(number)", executable: "zoetrope-\(stage)", arguments: arguments))
+            }
+        }
+        if let upsamplerArguments {
+            members.append(
+                Member(
+                    name: "prompt-upsampler-1", executable: "zoetrope-prompt-upsampler",
+                    arguments: common + ["--name", "prompt-upsampler-1"] + upsamplerArguments))
+        }
+        return members
+    }
+}

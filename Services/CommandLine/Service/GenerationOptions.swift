@@ -1,0 +1,68 @@
+package import ArgumentParser
+import Foundation
+
+/// The flags that describe a video, named as the field names them; the same names with underscores go over HTTP.
+package struct GenerationOptions: ParsableArguments {
+    @Argument(help: "What the video shows, in English.")
+    package var prompt: String
+
+    @Option(help: "What the video should not show.")
+    package var negativePrompt: String?
+
+    @Option(help: "Width in pixels, a multiple of 16. [default: the model's]")
+    package var width: Int?
+
+    @Option(help: "Height in pixels, a multiple of 16. [default: the model's]")
+    package var height: Int?
+
+    @Option(help: "Frames: 8N+1, or 16N+1 for CogVideoX 1.5. [default: the model's]")
+    package var numFrames: Int?
+
+    @Option(help: "Frames per second of the file. [default: the model's]")
+    package var fps: Int?
+
+    @Option(help: "Denoising steps. [default: the model's]")
+    package var numInferenceSteps: Int?
+
+    @Option(help: "Strength of classifier-free guidance; 1 turns it off. [default: the model's]")
+    package var guidanceScale: Double?
+
+    @Flag(help: "Vary the guidance scale over the steps, as the released demos do.")
+    package var useDynamicCfg = false
+
+    @Option(help: "ddim or dpm. [default: the one the model names]")
+    package var scheduler: String?
+
+    @Option(help: "Seed of the noise; the same seed gives the same video. [default: random]")
+    package var seed: UInt64?
+
+    @Option(help: "float32 or bfloat16: the arithmetic of the networks. [default: float32]")
+    package var dtype: String?
+
+    @Flag(help: "Let the server's prompt upsampler rewrite the prompt first.")
+    package var upsamplePrompt = false
+
+    @Flag(help: "Accept step counts that do not end at a clean image (see docs/models.md).")
+    package var allowUnsafeSteps = false
+
+    package init() {}
+
+    /// The request as the JSON object the gateway takes; absent flags are absent keys.
+    package func fields() -> [String: any Sendable] {
+        var fields: [String: any Sendable] = ["prompt": prompt]
+        fields["negative_prompt"] = negativePrompt
+        fields["width"] = width
+        fields["height"] = height
+        fields["num_frames"] = numFrames
+        fields["fps"] = fps
+        fields["num_inference_steps"] = numInferenceSteps
+        fields["guidance_scale"] = guidanceScale
+        fields["scheduler"] = scheduler
+        fields["seed"] = seed
+        fields["dtype"] = dtype
+        if useDynamicCfg { fields["use_dynamic_cfg"] = true }
+        if upsamplePrompt { fields["upsample_prompt"] = true }
+        if allowUnsafeSteps { fields["allow_unsafe_steps"] = true }
+        return fields
+    }
+}

@@ -1,0 +1,112 @@
+package import ArgumentParser
+import Checkpoint
+import DemoModel
+package import Failure
+import Foundation
+package import Runtime
+
+/// `zoetrope serve`: a cluster on this machine that keeps running.
+package struct ServeCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Run broker, gateway and workers on this machine until interrupted.")
+
+    @Option(help: "Folder of a CogVideoX model in diffusers layout. [default: the built-in demo model]")
+    package var model: String?
+
+    @Option(help: "Address of the HTTP gateway.")
+    package var listen = "127.0.0.1:8080"
+
+    @Option(help: "Workers a stage, such as text-encoder=2,denoiser=2,vae-decoder=3.")
+    package var workers: String?
+
+    @Option(help: "Folder of the sockets. [default: $XDG_RUNTIME_DIR/zoetrope or /tmp/zoetrope-UID]")
+    package var runDirectory: String?
+
+    @Option(help: "Folder of the ledger and the stored tensors. [default: ~/.local/share/zoetrope]")
+    package var dataDirectory: String?
+
+    @Option(help: "Threads a worker uses. [default: all cores]")
+    package var threads: Int?
+
+    @Option(help: "Seconds without a sign of life after which a worker's task goes to another.")
+    package var leaseSeconds: Int = 15
+
+    @Flag(help: "Let the gateway listen beyond loopback; it has no keys and no encryption.")
+    package var insecure = false
+
+    @OptionGroup package var upsampler: UpsamplerOptions
+    @OptionGroup package var logging: LoggingOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let folder = try ModelFolder(path: try model ?? DemoModel.path())
+        let address = try ListenAddress(listen)
+        let data = dataDirectory ?? FileManager.default.homeDirectoryForCurrentUser.path + "/.local/share/zoetrope"
+        var plan = ClusterPlan(
+            model: folder.path, runDirectory: try RunDirectory.resolve(runDirectory).path, dataDirectory: data,
+            gatewayPort: address.port)
+        plan.gatewayHost = address.host
+        plan.workers = try WorkerCounts.parse(workers)
+        plan.threads = threads
+        plan.leaseSeconds = leaseSeconds
+        plan.upsamplerArguments = upsampler.arguments
+        plan.insecure = insecure
+        plan.logLevel = logging.logLevel
+        plan.logFormat = logging.logFormat
+        let supervisor = ClusterSupervisor(plan: plan, logFolder: nil) { Console.note($0) }
+        let ready = "serving \(folder.name) at \(plan.server) with \(plan.members.count) processes; Ctrl-C stops them"
+        do {
+            try await Interruption.stopping(supervisor) {
+                try await supervisor.start(timeout: .seconds(600))
+                Console.print(ready)
+                while true {
+                    try await Task.sleep(for: .seconds(1))
+                    if let failure = await supervisor.failure { throw failure }
+                }
+            }
+        } catch {
+            await supervisor.stop()
+            throw error
+        }
+    }
+}
+
+/// `HOST:PORT`.
+package struct ListenAddress: Sendable, Hashable {
+    package let host: String
+    package let port: Int
+
+    /// - Throws: `listen_address_invalid`.
+    package init(_ text: String) throws(Failure) {
+        guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
+            (1...65535).contains(port), colon != text.startIndex
+        else {
+            throw Failure(
+                "listen_address_invalid", "\"\(text)\" is not HOST:PORT", field: "listen",
+                remedy: "Write for example 127.0.0.1:8080.")
+        }
+        host = String(text[..<colon])
+        self.port = port
+    }
+}
+
+/// `text-encoder=2,denoiser=3`.
+package enum WorkerCounts {
+    /// - Throws: `worker_counts_invalid` for a stage nobody has or a count that is not 1…64.
+    package static func parse(_ text: String?) throws(Failure) -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for part in (text ?? "").split(separator: ",") {
+            let sides = part.split(separator: "=")
+            guard sides.count == 2, ClusterPlan.stages.contains(String(sides[0])), let count = Int(sides[1]),
+                (1...64).contains(count)
+            else {
+                throw Failure(
+                    "worker_counts_invalid", "\"\(part)\" is not STAGE=COUNT", field: "workers",
+                    remedy: "Stages: \(ClusterPlan.stages.joined(separator: ", ")); counts 1 to 64.")
+            }
+            counts[String(sides[0])] = count
+        }
+        return counts
+    }
+}

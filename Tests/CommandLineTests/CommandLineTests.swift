@@ -1,0 +1,143 @@
+import ArgumentParser
+import CommandLineService
+import Failure
+import Foundation
+import Tensor
+import Testing
+
+@Suite("server-sent events")
+struct ServerSentEventsTests {
+    @Test("events split anywhere come out whole") func anySplit() {
+        let text = ": keep-alive\n\nid: 3\ndata: {\"a\":1}\n\ndata: x\r\ndata: y\r\n\r\nevent: z\n\n"
+        let bytes = Array(text.utf8)
+        for size in 1...bytes.count {
+            var parser = ServerSentEvents()
+            var events: [String] = []
+            for start in stride(from: 0, to: bytes.count, by: size) {
+                events += parser.append(bytes[start..<min(start + size, bytes.count)])
+            }
+            #expect(events == ["{\"a\":1}", "x\ny"])
+        }
+    }
+}
+
+@Suite("arguments of serve and generate")
+struct ArgumentsTests {
+    @Test("worker counts name stages and numbers") func workerCounts() throws {
+        #expect(try WorkerCounts.parse(nil) == [:])
+        #expect(try WorkerCounts.parse("denoiser=2,vae-decoder=3") == ["denoiser": 2, "vae-decoder": 3])
+        for wrong in ["denoiser", "denoiser=0", "denoiser=65", "painter=1", "denoiser=x", "=1"] {
+            #expect(throws: Failure.self, "\(wrong)") { try WorkerCounts.parse(wrong) }
+        }
+    }
+
+    @Test("listen addresses need a host and a port") func listenAddress() throws {
+        #expect(try ListenAddress("0.0.0.0:80").port == 80)
+        for wrong in ["8080", ":8080", "host:", "host:0", "host:70000", "host:x"] {
+            #expect(throws: Failure.self, "\(wrong)") { try ListenAddress(wrong) }
+        }
+    }
+
+    @Test("a plan starts broker and gateway first and as many workers as asked") func plan() {
+        var plan = ClusterPlan(model: "/m", runDirectory: "/r", dataDirectory: "/d", gatewayPort: 9)
+        plan.workers = ["denoiser": 2]
+        let names = plan.members.map(\.name)
+        #expect(
+            names == ["broker", "gateway", "text-encoder-1", "denoiser-1", "denoiser-2", "vae-decoder-1", "video-muxer-1"])
+        plan.upsamplerArguments = ["--base-url", "http://x"]
+        #expect(plan.members.last?.executable == "zoetrope-prompt-upsampler")
+    }
+
+    @Test("the output's extension chooses the container, and an unknown one is refused early") func outputs() throws {
+        let files = try OutputFiles(output: "/tmp/clip.webm", contactSheet: nil, outputType: "video")
+        #expect(files.container == "webm")
+        #expect(files.contactSheet == "/tmp/clip.png")
+        #expect(throws: Failure.self) { try OutputFiles(output: "/tmp/clip.avi", contactSheet: nil, outputType: "video") }
+        #expect(throws: Failure.self) { try OutputFiles(output: "/tmp/clip.mp4", contactSheet: nil, outputType: "latent") }
+        #expect(throws: Failure.self) { try OutputFiles(output: "/nowhere/clip.mp4", contactSheet: nil, outputType: "video") }
+    }
+
+    @Test("absent flags are absent fields") func fields() throws {
+        let options = try GenerationOptions.parse(["a cat", "--num-frames", "17", "--seed", "18446744073709551615"])
+        let fields = options.fields()
+        #expect(Set(fields.keys) == ["prompt", "num_frames", "seed"])
+        #expect(fields["seed"] as? UInt64 == .max)
+    }
+}
+
+@Suite("initial latents")
+struct LatentsFileTests {
+    private func file(_ tensors: [(String, Tensor)]) throws -> String {
+        let path = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).safetensors").path
+        try SafetensorsWriter.write(tensors: tensors, metadata: [:], to: path)
+        return path
+    }
+
+    private func failureCode(_ tensors: [(String, Tensor)], shape: [Int]) throws -> String? {
+        let path = try file(tensors)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        do {
+            _ = try LatentsFile.read(path: path, shape: shape)
+            return nil
+        } catch {
+            return error.code
+        }
+    }
+
+    @Test("the tensor called latents, or the only one, is taken") func choice() throws {
+        let good = Tensor([1, 2], shape: [1, 2])
+        let other = Tensor([3], shape: [1])
+        #expect(try failureCode([("noise", good)], shape: [1, 2]) == nil)
+        #expect(try failureCode([("latents", good), ("other", other)], shape: [1, 2]) == nil)
+        #expect(try failureCode([("a", good), ("b", other)], shape: [1, 2]) == "init_latents_ambiguous")
+    }
+
+    @Test("wrong shapes, integers and NaN are refused with their own codes") func refusals() throws {
+        #expect(try failureCode([("latents", Tensor([1, 2], shape: [2, 1]))], shape: [1, 2]) == "init_latents_misshapen")
+        #expect(try failureCode([("latents", Tensor(ids: [1, 2], shape: [1, 2]))], shape: [1, 2]) == "init_latents_misshapen")
+        #expect(
+            try failureCode([("latents", Tensor([1, .nan], shape: [1, 2]))], shape: [1, 2]) == "init_latents_not_finite")
+    }
+}
+
+@Suite("progress display")
+struct ProgressDisplayTests {
+    private func status(step: Int, state: String = "running", notes: [String] = []) throws -> VideoStatus {
+        let notesJSON = try String(decoding: JSONEncoder().encode(notes), as: UTF8.self)
+        let json = """
+            {"id": "video_1", "status": "in_progress", "x_stages": [{"task": "denoise", "stage": "denoiser",
+            "state": "\(state)", "worker": "denoiser-1", "attempt": 1, "step": \(step), "total": 20,
+            "elapsed_ms": 1500, "remaining_ms": 61000, "notes": \(notesJSON)}]}
+            """
+        return try JSONDecoder().decode(VideoStatus.self, from: Data(json.utf8))
+    }
+
+    @Test("a bar shows step, time and what is left") func bar() throws {
+        let line = ProgressDisplay.bar(try status(step: 10).stages[0])
+        #expect(line.contains("10/20") && line.contains("1.50 s") && line.contains("61.0 s left"))
+        #expect(line.filter { $0 == "━" }.count == 12)
+    }
+
+    @Test("without a terminal only changes of a tenth are printed, and each note once") func plain() throws {
+        let written = Lines()
+        var display = ProgressDisplay(isTerminal: false) { written.append($0) }
+        display.show(try status(step: 2, notes: ["cut"]))
+        display.show(try status(step: 3, notes: ["cut"]))
+        display.show(try status(step: 4, notes: ["cut"]))
+        #expect(written.all.filter { $0.contains("note: cut") }.count == 1)
+        #expect(written.all.filter { $0.contains("denoiser") }.count == 2)
+    }
+
+    @Test("durations read as people say them") func durations() {
+        #expect(ProgressDisplay.duration(420) == "0.42 s")
+        #expect(ProgressDisplay.duration(12_340) == "12.3 s")
+        #expect(ProgressDisplay.duration(245_000) == "4 min 05 s")
+        #expect(ProgressDisplay.duration(11_220_000) == "3 h 07 min")
+    }
+}
+
+/// `@unchecked Sendable`: used from one test's single thread.
+private final class Lines: @unchecked Sendable {
+    private(set) var all: [String] = []
+    func append(_ line: String) { all.append(line) }
+}
