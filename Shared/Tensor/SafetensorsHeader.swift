@@ -46,7 +46,8 @@ struct SafetensorsHeader {
         for entry in entries.sorted(by: { ($0.begin, $0.end) < ($1.begin, $1.end) }) {
             let place = "data_offsets [\(entry.begin), \(entry.end)]"
             guard entry.end <= dataByteCount else {
-                throw Self.corrupt("\(place) end beyond the \(dataByteCount) bytes of data", file: file, key: entry.name)
+                let what = "\(place) end beyond the \(dataByteCount) bytes of data"
+                throw Self.corrupt(what, file: file, key: entry.name)
             }
             guard entry.begin >= next else {
                 throw Self.corrupt("\(place) overlap a tensor that ends at \(next)", file: file, key: entry.name)
@@ -57,7 +58,8 @@ struct SafetensorsHeader {
             next = entry.end
         }
         guard next == dataByteCount else {
-            throw Self.corrupt("the tensors end at byte \(next) of \(dataByteCount) bytes of data", file: file, key: nil)
+            let what = "the tensors end at byte \(next) of \(dataByteCount) bytes of data"
+            throw Self.corrupt(what, file: file, key: nil)
         }
     }
 

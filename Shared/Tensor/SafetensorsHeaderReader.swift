@@ -79,9 +79,8 @@ struct HeaderReader {
             byteCount = product
         }
         guard begin <= end, end - begin == byteCount else {
-            throw corrupt(
-                "shape \(shape) of \(dtype.safetensorsName) takes \(byteCount) bytes, data_offsets are [\(begin), \(end)]",
-                key: key)
+            let place = "data_offsets are [\(begin), \(end)]"
+            throw corrupt("shape \(shape) of \(dtype.safetensorsName) takes \(byteCount) bytes, \(place)", key: key)
         }
     }
 
@@ -104,7 +103,9 @@ struct HeaderReader {
         while position < bytes.count, case let digit = bytes[position] &- 0x30, digit < 10 {
             let (tens, overflow) = value.multipliedReportingOverflow(by: 10)
             let (sum, carry) = tens.addingReportingOverflow(Int(digit))
-            guard !overflow, !carry else { throw corrupt("a number at byte \(start) of the header overflows", key: key) }
+            guard !overflow, !carry else {
+                throw corrupt("a number at byte \(start) of the header overflows", key: key)
+            }
             value = sum
             position += 1
         }

@@ -17,9 +17,7 @@ extension DType {
 extension Tensor {
     /// The values in row-major order as floats; any float type, uint8, int32 (rounded to float) or int64 (likewise).
     package func floats() -> [Float] {
-        if dtype == .int64 {
-            return withUnsafeBytes { bytes in (0..<count).map { Float(bytes.loadUnaligned(fromByteOffset: $0 * 8, as: Int64.self)) } }
-        }
+        if dtype == .int64 { return elements(as: Int64.self).map(Float.init) }
         return [Float](unsafeUninitializedCapacity: count) { target, initialized in
             initialized = count
             guard let address = target.baseAddress, count > 0 else { return }
@@ -31,7 +29,7 @@ extension Tensor {
     package func int32s() -> [Int32] {
         switch dtype {
         case .int32:
-            return withUnsafeBytes { bytes in (0..<count).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self) } }
+            return elements(as: Int32.self)
         case .uint8:
             return withUnsafeBytes { bytes in bytes.map(Int32.init) }
         default:
@@ -39,8 +37,9 @@ extension Tensor {
         }
     }
 
-    /// The same values in another type: any float type to any float type (round to nearest, ties to even; NaN stays NaN;
-    /// what is too large becomes infinite), uint8 and int32 to any float type. The same storage when nothing changes.
+    /// The same values in another type: any float type to any float type (round to nearest, ties to even; NaN stays
+    /// NaN; what is too large becomes infinite), uint8 and int32 to any float type. The same storage when nothing
+    /// changes.
     package func converted(to target: DType) -> Tensor {
         if target == dtype { return self }
         precondition(target.isFloatingPoint, "no conversion from \(dtype) to \(target)")
@@ -60,6 +59,12 @@ extension Tensor {
             ck_select_isa(CK_AVX512_BF16).pointee.first_non_finite(type, readAddress, Int64(count))
         }
         return index < 0 ? nil : Int(index)
+    }
+
+    private func elements<Element: BitwiseCopyable>(as type: Element.Type) -> [Element] {
+        withUnsafeBytes { bytes in
+            (0..<count).map { bytes.loadUnaligned(fromByteOffset: $0 * MemoryLayout<Element>.size, as: type) }
+        }
     }
 
     private func convert(to target: DType, at address: UnsafeMutableRawPointer) {

@@ -20,7 +20,8 @@ package struct Tensor: Sendable {
     /// A tensor over `storage`, beginning `byteOffset` bytes into it.
     package init(storage: TensorStorage, byteOffset: Int = 0, shape: [Int], dtype: DType) {
         precondition(shape.allSatisfy { $0 >= 0 }, "a tensor shape has no negative extent: \(shape)")
-        precondition(byteOffset + shape.reduce(1, *) * dtype.byteCount <= storage.byteCount, "storage too small for \(shape)")
+        precondition(
+            byteOffset + shape.reduce(1, *) * dtype.byteCount <= storage.byteCount, "storage too small for \(shape)")
         self.dtype = dtype
         self.shape = shape
         self.storage = storage
@@ -68,7 +69,9 @@ package struct Tensor: Sendable {
     /// The same elements in storage of their own.
     package func copied() -> Tensor {
         let copy = Tensor(uninitialized: shape, dtype: dtype)
-        withUnsafeBytes { UnsafeMutableRawBufferPointer(start: copy.storage.address, count: byteCount).copyMemory(from: $0) }
+        withUnsafeBytes { source in
+            UnsafeMutableRawBufferPointer(start: copy.storage.address, count: byteCount).copyMemory(from: source)
+        }
         return copy
     }
 
@@ -82,7 +85,8 @@ package struct Tensor: Sendable {
 
     /// Rows `range` of the first axis, sharing the storage.
     package func rows(_ range: Range<Int>) -> Tensor {
-        precondition(!shape.isEmpty && range.lowerBound >= 0 && range.upperBound <= shape[0], "rows \(range) of \(shape)")
+        precondition(
+            !shape.isEmpty && range.lowerBound >= 0 && range.upperBound <= shape[0], "rows \(range) of \(shape)")
         var result = self
         result.byteOffset += range.lowerBound * shape.dropFirst().reduce(1, *) * dtype.byteCount
         result.shape[0] = range.count
@@ -98,9 +102,11 @@ package struct Tensor: Sendable {
         result.withUnsafeMutableBytes { target in
             var offset = 0
             for part in parts {
-                precondition(part.dtype == parts[0].dtype && Array(part.shape.dropFirst()) == trailing, "parts do not fit")
+                precondition(
+                    part.dtype == parts[0].dtype && Array(part.shape.dropFirst()) == trailing, "parts do not fit")
                 part.withUnsafeBytes { source in
-                    UnsafeMutableRawBufferPointer(rebasing: target[offset..<(offset + source.count)]).copyMemory(from: source)
+                    UnsafeMutableRawBufferPointer(rebasing: target[offset..<(offset + source.count)])
+                        .copyMemory(from: source)
                     offset += source.count
                 }
             }

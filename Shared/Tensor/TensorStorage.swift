@@ -11,17 +11,17 @@ package final class TensorStorage: @unchecked Sendable {
     let isWritable: Bool
     private let release: @Sendable (UnsafeMutableRawPointer, Int) -> Void
 
-    /// Bytes from which the allocator maps every block afresh. Such blocks ask for huge pages: the first touch of pages
-    /// of 4 KiB would cost as much as a
-    /// matrix product over them.
-    private static let hugeBlock = 32 << 20
+    /// Bytes of a huge page, and how many of them make a block ask for huge pages: the first touch of fresh pages of
+    /// 4 KiB takes about ten times as long as a copy.
+    private static let hugePage = 2 << 20, hugePagesWorthAsking = 2
 
     /// Allocates uninitialised memory aligned to 64 bytes.
     package init(byteCount: Int) {
         self.byteCount = byteCount
-        let isHuge = byteCount >= Self.hugeBlock
-        address = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 64), alignment: isHuge ? 2 << 20 : 64)
-        if isHuge { madvise(address, byteCount & ~((2 << 20) - 1), MADV_HUGEPAGE) }
+        address = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 64), alignment: 64)
+        let firstPage = address.alignedUp(toMultipleOf: Self.hugePage)
+        let pageBytes = (address + byteCount).alignedDown(toMultipleOf: Self.hugePage) - firstPage
+        if pageBytes >= Self.hugePagesWorthAsking * Self.hugePage { madvise(firstPage, pageBytes, MADV_HUGEPAGE) }
         isWritable = true
         release = { pointer, _ in pointer.deallocate() }
     }
