@@ -158,7 +158,7 @@ var targets: [Target] = [
     tests("VideoMuxer", ["VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Tensor"]),
     tests("CommandLine", ["CommandLineService", "Tensor", argumentParser]),
     tests("Architecture", []),
-    tests("EndToEnd", ["Tensor", "Checkpoint", "DemoModel", "Media"]),
+    tests("EndToEnd", ["Tensor", "Checkpoint", "DemoModel", "Media"], exclude: ["netns.sh", "fake_chat_server.py"]),
 ]
 targets += service("Broker", ["Bus", "Work", "Ledger", "Wire", "Runtime", logging, serviceLifecycle])
 targets += service(

@@ -109,7 +109,7 @@ struct JobGraphTests {
     @Test("initial latents must have the reference's layout and the request's shape")
     func initialLatents() throws {
         let traits = try ModelFixtures.demo()
-        let asked = try request { $0.useInitialLatents = true }
+        let asked = try request { $0.initialLatents = "uploaded" }
         let good = try reference(.float32, [1, 5, 8, 12, 12])
         let submit = try JobGraph.submit(for: asked, traits: traits, initialLatents: good)
         #expect(submit.tasks[1].inputs.last == TaskInput(name: "init_latents", source: .blob(good)))

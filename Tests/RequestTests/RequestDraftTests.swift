@@ -16,7 +16,7 @@ struct RequestDraftTests {
              "num_frames": 17, "seconds": "6", "fps": 8, "num_inference_steps": 25, "guidance_scale": 4.5,
              "use_dynamic_cfg": true, "scheduler": "dpm", "seed": 18446744073709551615, "dtype": "bfloat16",
              "container": "webm", "output_type": "latent", "upsample_prompt": false, "allow_unsafe_steps": true,
-             "keep_step_latents": true, "keep_float_frames": false}
+             "keep_step_latents": true, "keep_float_frames": false, "init_latents": "0a"}
             """
         let draft = try RequestDraft(json: Data(json.utf8))
         #expect(draft.seed == .max)
@@ -31,7 +31,7 @@ struct RequestDraftTests {
             ("guidance_scale", "4.5"), ("use_dynamic_cfg", "true"), ("scheduler", "dpm"),
             ("seed", "18446744073709551615"), ("dtype", "bfloat16"), ("container", "webm"), ("output_type", "latent"),
             ("upsample_prompt", "false"), ("allow_unsafe_steps", "1"), ("keep_step_latents", "true"),
-            ("keep_float_frames", "0"),
+            ("keep_float_frames", "0"), ("init_latents", "0a"),
         ]
         #expect(try RequestDraft(form: form.map { (name: $0.0, value: $0.1) }) == draft)
     }

@@ -36,6 +36,13 @@ package struct ClusterPlan: Sendable {
 
     package var server: String { "http://\(gatewayHost):\(gatewayPort)" }
 
+    /// Workers that there will be of each stage.
+    package var workerCounts: [String: Int] {
+        var counts = Dictionary(uniqueKeysWithValues: Self.stages.map { ($0, max(1, workers[$0] ?? 1)) })
+        if upsamplerArguments != nil { counts["prompt-upsampler"] = 1 }
+        return counts
+    }
+
     /// Broker first, then the gateway, then the workers stage by stage.
     package var members: [Member] {
         let common = ["--run-directory", runDirectory, "--log-level", logLevel, "--log-format", logFormat]
@@ -48,7 +55,7 @@ package struct ClusterPlan: Sendable {
             Member(name: "gateway", executable: "zoetrope-gateway", arguments: gateway),
         ]
         for stage in Self.stages {
-            for number in 1...max(1, workers[stage] ?? 1) {
+            for number in 1...(workerCounts[stage] ?? 1) {
                 var arguments = common + ["--name", "\(stage)-\(number)"]
                 if stage != "video-muxer" { arguments += ["--model", model] }
                 if let threads { arguments += ["--threads", String(threads)] }

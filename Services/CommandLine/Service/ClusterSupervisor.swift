@@ -24,7 +24,7 @@ package actor ClusterSupervisor {
         self.notice = notice
     }
 
-    /// Starts every member and waits until the gateway reports that each stage has a worker.
+    /// Starts every member and waits until the gateway reports every worker.
     ///
     /// - Throws: `executable_missing`, `cluster_start_failed` with the log of the member that died.
     package func start(timeout: Duration) async throws(Failure) {
@@ -35,8 +35,10 @@ package actor ClusterSupervisor {
         while ContinuousClock.now < deadline {
             if let breakdown { throw breakdown }
             do throws(Failure) {
-                guard let text = try await client.health() else { return }
-                missing = text
+                let present = try await client.workers()
+                let absent = plan.workerCounts.filter { (present[$0.key] ?? 0) < $0.value }
+                guard !absent.isEmpty else { return }
+                missing = absent.map { "\($0.key) \(present[$0.key] ?? 0) of \($0.value)" }.sorted().joined(separator: ", ")
             } catch {
                 missing = error.message
             }

@@ -23,10 +23,14 @@ package struct GatewayClient: Sendable {
         session = URLSession(configuration: configuration)
     }
 
-    /// `GET /healthz`: nil when every stage has a worker, otherwise what is missing.
-    package func health() async throws(Failure) -> String? {
-        let (data, response) = try await exchange(request("GET", "healthz"))
-        return response.statusCode == 200 ? nil : String(decoding: data, as: UTF8.self)
+    /// `GET /healthz`: how many workers each stage has now; empty while the broker cannot be reached.
+    package func workers() async throws(Failure) -> [String: Int] {
+        struct Health: Decodable {
+            struct Stage: Decodable { var workers: Int }
+            var stages: [String: Stage]
+        }
+        let (data, _) = try await exchange(request("GET", "healthz"))
+        return try decode(Health.self, from: data).stages.mapValues(\.workers)
     }
 
     /// `POST /v1/videos` with a JSON body.

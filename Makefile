@@ -1,0 +1,63 @@
+# Everything is built once, in release, in one folder: `make demo` and `make test` share it.
+# ZOETROPE_SCRATCH names another build folder (CI keeps one between runs).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SCRATCH := $(or $(ZOETROPE_SCRATCH),.build)
+SWIFT_FLAGS := -c release --scratch-path $(SCRATCH)
+BIN := $(SCRATCH)/release
+PROMPT ?= the sun rising over green hills
+SOURCES := Package.swift Services Shared Tests
+
+# Settings of a developer's shell that would narrow the package or slow the arithmetic.
+unexport ZOETROPE_TARGETS
+unexport OPENBLAS_CORETYPE
+unexport OPENBLAS_L2_SIZE
+
+.PHONY: help setup build build-tests demo test bench format lint proto proto-check compose-check clean
+
+help: ## this list
+	@echo "Zoetrope: text to video, one service a stage. Verbs:"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+setup: ## install the Debian packages that are missing
+	@compose/setup.sh
+
+build: setup ## build every executable (release)
+	@echo "build: executables, release, into $(BIN) (the first time takes some minutes)"
+	@swift build $(SWIFT_FLAGS)
+
+demo: build ## make out.mp4 of PROMPT="the sun rising over green hills"
+	@echo 'demo: zoetrope generate "$(PROMPT)"'
+	@$(BIN)/zoetrope generate "$(PROMPT)"
+
+build-tests: setup
+	@echo "build: executables and tests, release, into $(BIN) (the first time takes some minutes)"
+	@swift build $(SWIFT_FLAGS) --build-tests
+
+test: build-tests ## architecture, unit and end-to-end tests
+	@Tests/run.sh $(SCRATCH)
+
+bench: build ## measure kernels and networks; BENCH_PEER=PYTHON runs torch and diffusers in turn
+	@$(BIN)/zoetrope-bench $(if $(BENCH_PEER),--peer $(BENCH_PEER))
+
+format: ## format the Swift sources in place
+	@swift format format --in-place --parallel --recursive $(SOURCES)
+
+lint: ## check the Swift sources' format
+	@echo "lint: swift format lint --strict"
+	@swift format lint --strict --parallel --recursive $(SOURCES)
+
+proto: ## regenerate Shared/CWire from its .proto files
+	@Shared/CWire/generate.sh
+
+proto-check: ## fail when the committed protoc-c output is stale
+	@Tests/proto-check.sh
+
+compose-check: ## validate compose/compose.yaml with docker-compose
+	@compose/check.sh
+
+clean: ## remove the build folder and the demo's output
+	@rm -rf -- "$(SCRATCH)" out.mp4 out.png

@@ -1,0 +1,55 @@
+/// The house's rules, once (docs/architecture.md): a target may depend only on targets of a layer above it in this list.
+enum Layers {
+    static let modules: [[String]] = [
+        ["CZeroMQ", "CProtobufC", "CFFmpeg", "CPlatform", "CWire", "CKernels", "CLinear"],
+        ["Failure"],
+        ["Tensor", "Runtime", "DemoModel"],
+        ["Wire", "Compute", "Checkpoint"],
+        ["Bus", "Work", "Model", "Diffusion", "Text", "Media"],
+        ["Ledger", "Request"],
+        ["Stage"],
+        services.map { "\($0)Service" },
+        services.map { "\($0)Main" } + ["BenchMain"],
+    ]
+
+    static let services = [
+        "Broker", "Gateway", "PromptUpsampler", "TextEncoder", "Denoiser", "VAEDecoder", "VideoMuxer", "CommandLine",
+    ]
+
+    /// Arrows inside one layer: a generated C module on the C library it is generated for.
+    static let sideways = ["CWire": ["CProtobufC"]]
+
+    /// Who alone may see what. Tests of a module may see what the module sees.
+    static let only: [String: Set<String>] = [
+        "CZeroMQ": ["Bus"],
+        "CWire": ["Wire"],
+        "CProtobufC": ["Wire", "CWire"],
+        "CFFmpeg": ["Media"],
+        "CLinear": ["Compute"],
+        "CKernels": ["Compute", "Tensor"],
+        "CPlatform": ["Runtime", "Wire", "Bus", "Compute"],
+        "GRDB": ["Ledger"],
+        "Hummingbird": ["GatewayService", "GatewayMain"],
+        "NIOCore": ["GatewayService", "GatewayMain"],
+    ]
+
+    /// C headers that only one folder of `Shared` may include.
+    static let headers: [(prefix: String, folder: String)] = [
+        ("zmq", "CZeroMQ"), ("protobuf-c", "CProtobufC"), ("libav", "CFFmpeg"), ("libsw", "CFFmpeg"),
+        ("cblas", "CLinear"), ("openblas", "CLinear"), ("dnnl", "CLinear"), ("oneapi", "CLinear"), ("sqlite3", "none"),
+    ]
+
+    /// The tests that start more than one service in their process.
+    static let crossingTests: [String: Set<String>] = [
+        "GatewayTests": ["GatewayService", "BrokerService"],
+        "WorkerTests": ["TextEncoderService", "DenoiserService", "VAEDecoderService"],
+    ]
+
+    /// Modules of the toolchain, which need no declaration.
+    static let toolchain: Set<String> = [
+        "Dispatch", "Foundation", "FoundationEssentials", "FoundationNetworking", "Glibc", "Musl", "Synchronization",
+        "Testing",
+    ]
+
+    static func layer(of name: String) -> Int? { modules.firstIndex { $0.contains(name) } }
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Runs the tests that `swift build --build-tests` left in a build folder, in three phases from the cheapest to the
+# dearest, and ends with one line: "N passed, N failed" (and "N skipped" where there are any).
+#
+#   Tests/run.sh [SCRATCH_PATH]
+#
+# End-to-end tests start real processes and measure what they do, so they run one at a time and after the rest.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scratch=${1:-.build}
+reports=$(mktemp -d)
+trap 'rm -rf -- "$reports"' EXIT
+passed=0 failed=0 skipped=0
+
+# phase NAME FILTER-ARGUMENTS…: one `swift test`, whose xunit report is added to the totals.
+phase() {
+    local name=$1 started=$SECONDS report status=0
+    shift
+    report=$reports/$name.xml
+    echo
+    echo "== $name tests"
+    swift test -c release --scratch-path "$scratch" --skip-build --disable-xctest \
+        --xunit-output "$report" "$@" || status=$?
+    if [ ! -s "$report" ]; then
+        echo "== $name tests: no report (exit status $status): the test process died" >&2
+        failed=$((failed + 1))
+        return
+    fi
+    local cases failures skips
+    cases=$(grep -c '<testcase ' "$report" || true)
+    failures=$(awk '/<testcase /{counted = 0} /<failure/ && !counted {counted = 1; n++} END {print n + 0}' "$report")
+    skips=$(grep -c '<skipped' "$report" || true)
+    if [ "$cases" -eq 0 ]; then
+        echo "== $name tests: none were found" >&2
+        failures=1
+        cases=1
+    elif [ "$status" -ne 0 ] && [ "$failures" -eq 0 ]; then
+        echo "== $name tests: exit status $status without a failed test" >&2
+        failures=1
+        cases=$((cases + 1))
+    fi
+    passed=$((passed + cases - failures - skips))
+    failed=$((failed + failures))
+    skipped=$((skipped + skips))
+    echo "== $name tests: $((cases - failures - skips)) passed, $failures failed, $skips skipped," \
+        "$((SECONDS - started)) s"
+}
+
+phase architecture --filter '^ArchitectureTests\.'
+phase unit --skip '^(ArchitectureTests|EndToEndTests)\.'
+phase end-to-end --no-parallel --filter '^EndToEndTests\.'
+
+echo
+summary="$passed passed, $failed failed"
+[ "$skipped" -eq 0 ] || echo "($skipped skipped; each says why above)"
+echo "$summary"
+[ "$failed" -eq 0 ]
