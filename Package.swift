@@ -73,7 +73,8 @@ func service(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
             swiftSettings: swiftStrict),
         .executableTarget(
             name: "\(name)Main",
-            dependencies: unique(dependencies + [.byName(name: "\(name)Service"), "Runtime", "Failure", argumentParser]),
+            dependencies: unique(
+                dependencies + [.byName(name: "\(name)Service"), "Runtime", "Failure", argumentParser]),
             path: "Services/\(name)/Main", swiftSettings: swiftStrict),
     ]
 }
@@ -81,7 +82,8 @@ func service(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
 /// Fixtures and scripts beside the tests are read from the source tree, not bundled.
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
     .testTarget(
-        name: "\(name)Tests", dependencies: unique(dependencies + ["TestSupport", "Failure"]), path: "Tests/\(name)Tests",
+        name: "\(name)Tests", dependencies: unique(dependencies + ["TestSupport", "Failure"]),
+        path: "Tests/\(name)Tests",
         exclude: exclude, swiftSettings: swiftStrict)
 }
 
@@ -128,7 +130,7 @@ var targets: [Target] = [
         name: "TestSupport", dependencies: ["Tensor"], path: "Tests/TestSupport", swiftSettings: swiftStrict),
 
     tests("Tensor", ["Tensor"]),
-    tests("Runtime", ["Runtime"]),
+    tests("Runtime", ["Runtime", argumentParser]),
     tests("Wire", ["Wire", "CWire", "CPlatform", "Tensor"], exclude: ["Golden"]),
     tests("Bus", ["Bus", "CZeroMQ", "Runtime", "Wire", "Tensor"]),
     tests("Compute", ["Compute", "CKernels", "CLinear", "Tensor"]),
@@ -147,11 +149,12 @@ var targets: [Target] = [
             "TextEncoderService", "DenoiserService", "VAEDecoderService", "Stage", "Request", "Diffusion", "Compute",
             "Checkpoint", "Tensor", "DemoModel",
         ]),
-    tests("Broker", ["BrokerService", "Bus", "Wire", "Work", "Tensor"]),
+    tests("Broker", ["BrokerService", "Bus", "Ledger", "Runtime", "Wire", "Work", "Tensor", logging]),
     tests(
         "Gateway",
         [
-            "GatewayService", "BrokerService", "Bus", "Wire", "Work", "Tensor", "Request", "Runtime", "Checkpoint", "DemoModel",
+            "GatewayService", "BrokerService", "Bus", "Wire", "Work", "Tensor", "Request", "Runtime", "Checkpoint",
+            "DemoModel",
             hummingbird, hummingbirdTesting, nioCore, logging,
         ], exclude: ["openai_client_check.py"]),
     tests("PromptUpsampler", ["PromptUpsamplerService", "Stage", "Tensor"]),
@@ -177,7 +180,8 @@ targets += service(
     ["Request", "Checkpoint", "DemoModel", "Diffusion", "Tensor", "Runtime", argumentParser])
 targets.append(
     .executableTarget(
-        name: "BenchMain", dependencies: ["Compute", "Model", "Checkpoint", "DemoModel", "Failure", "Tensor", "Runtime", argumentParser],
+        name: "BenchMain",
+        dependencies: ["Compute", "Model", "Checkpoint", "DemoModel", "Failure", "Tensor", "Runtime", argumentParser],
         path: "Tests/Benchmarks", exclude: ["peer"], swiftSettings: swiftStrict))
 
 var executables: [String: String] = [

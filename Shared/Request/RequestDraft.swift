@@ -39,7 +39,8 @@ package struct RequestDraft: Sendable, Hashable {
     package static let fieldNames = [
         "prompt", "negative_prompt", "model", "width", "height", "size", "num_frames", "seconds", "fps",
         "num_inference_steps", "guidance_scale", "use_dynamic_cfg", "scheduler", "seed", "dtype", "container",
-        "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames", "init_latents",
+        "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames",
+        "init_latents",
     ]
 
     /// Reads one JSON object; `body_not_json` when it is none. A null leaves the field's default.

@@ -19,7 +19,8 @@ package struct LoggingOptions: ParsableArguments {
 
     package func validate() throws {
         guard Logger.Level(rawValue: logLevel) != nil else {
-            throw ValidationError("--log-level \(logLevel) is none of trace, debug, info, notice, warning, error, critical.")
+            throw ValidationError(
+                "--log-level \(logLevel) is none of trace, debug, info, notice, warning, error, critical.")
         }
         guard LogFormat(rawValue: logFormat) != nil else {
             throw ValidationError("--log-format \(logFormat) is neither text nor json.")
@@ -108,7 +109,8 @@ package enum Launch {
 
     /// A process that `zoetrope generate` or `serve` started ends when that process is gone, however it died.
     private static func followSupervisor() {
-        guard let text = ProcessInfo.processInfo.environment["ZOETROPE_SUPERVISOR_PID"], let supervisor = Int32(text) else {
+        guard let text = ProcessInfo.processInfo.environment["ZOETROPE_SUPERVISOR_PID"], let supervisor = Int32(text)
+        else {
             return
         }
         Task.detached {

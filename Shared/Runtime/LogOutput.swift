@@ -39,7 +39,10 @@ package struct LogOutput: LogHandler {
             line = "\(clock()) \(event.level) \(label): \(event.message)\(tail)\n"
         case .json:
             let pairs =
-                [("time", timestamp()), ("level", "\(event.level)"), ("service", label), ("message", "\(event.message)")]
+                [
+                    ("time", timestamp()), ("level", "\(event.level)"), ("service", label),
+                    ("message", "\(event.message)"),
+                ]
                 + fields.map { ($0.key, $0.value) }
             line = "{" + pairs.map { "\(quoted($0.0)):\(quoted($0.1))" }.joined(separator: ",") + "}\n"
         }

@@ -49,7 +49,8 @@ struct BenchCases {
             name: "attention \(dtype) \(heads) \(tokens) \(size)",
             operations: 4 * Double(heads) * Double(tokens) * Double(tokens) * Double(size)
         ) { [backend] in
-            _ = backend.attention(parts[0], parts[1], parts[2], heads: heads, scale: 1 / Float(size).squareRoot(), bias: nil)
+            _ = backend.attention(
+                parts[0], parts[1], parts[2], heads: heads, scale: 1 / Float(size).squareRoot(), bias: nil)
         }
     }
 

@@ -20,7 +20,9 @@ final class Peer {
         do {
             try process.run()
         } catch {
-            throw Failure("peer_unavailable", "cannot start \(python): \(error)", remedy: "Name a Python with torch and diffusers.")
+            throw Failure(
+                "peer_unavailable", "cannot start \(python): \(error)",
+                remedy: "Name a Python with torch and diffusers.")
         }
     }
 
@@ -28,7 +30,9 @@ final class Peer {
     func seconds(_ name: String) throws(Failure) -> Double {
         input.fileHandleForWriting.write(Data((name + "\n").utf8))
         var line: [UInt8] = []
-        while let byte = output.fileHandleForReading.readData(ofLength: 1).first, byte != UInt8(ascii: "\n") { line.append(byte) }
+        while let byte = output.fileHandleForReading.readData(ofLength: 1).first, byte != UInt8(ascii: "\n") {
+            line.append(byte)
+        }
         guard let value = Double(String(decoding: line, as: UTF8.self)) else {
             throw Failure("peer_failed", "the peer ended or answered nonsense for \"\(name)\"")
         }

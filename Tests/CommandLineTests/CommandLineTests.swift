@@ -43,7 +43,9 @@ struct ArgumentsTests {
         plan.workers = ["denoiser": 2]
         let names = plan.members.map(\.name)
         #expect(
-            names == ["broker", "gateway", "text-encoder-1", "denoiser-1", "denoiser-2", "vae-decoder-1", "video-muxer-1"])
+            names == [
+                "broker", "gateway", "text-encoder-1", "denoiser-1", "denoiser-2", "vae-decoder-1", "video-muxer-1",
+            ])
         plan.upsamplerArguments = ["--base-url", "http://x"]
         #expect(plan.members.last?.executable == "zoetrope-prompt-upsampler")
     }
@@ -52,9 +54,15 @@ struct ArgumentsTests {
         let files = try OutputFiles(output: "/tmp/clip.webm", contactSheet: nil, outputType: "video")
         #expect(files.container == "webm")
         #expect(files.contactSheet == "/tmp/clip.png")
-        #expect(throws: Failure.self) { try OutputFiles(output: "/tmp/clip.avi", contactSheet: nil, outputType: "video") }
-        #expect(throws: Failure.self) { try OutputFiles(output: "/tmp/clip.mp4", contactSheet: nil, outputType: "latent") }
-        #expect(throws: Failure.self) { try OutputFiles(output: "/nowhere/clip.mp4", contactSheet: nil, outputType: "video") }
+        #expect(throws: Failure.self) {
+            try OutputFiles(output: "/tmp/clip.avi", contactSheet: nil, outputType: "video")
+        }
+        #expect(throws: Failure.self) {
+            try OutputFiles(output: "/tmp/clip.mp4", contactSheet: nil, outputType: "latent")
+        }
+        #expect(throws: Failure.self) {
+            try OutputFiles(output: "/nowhere/clip.mp4", contactSheet: nil, outputType: "video")
+        }
     }
 
     @Test("absent flags are absent fields") func fields() throws {
@@ -93,10 +101,14 @@ struct LatentsFileTests {
     }
 
     @Test("wrong shapes, integers and NaN are refused with their own codes") func refusals() throws {
-        #expect(try failureCode([("latents", Tensor([1, 2], shape: [2, 1]))], shape: [1, 2]) == "init_latents_misshapen")
-        #expect(try failureCode([("latents", Tensor(ids: [1, 2], shape: [1, 2]))], shape: [1, 2]) == "init_latents_misshapen")
         #expect(
-            try failureCode([("latents", Tensor([1, .nan], shape: [1, 2]))], shape: [1, 2]) == "init_latents_not_finite")
+            try failureCode([("latents", Tensor([1, 2], shape: [2, 1]))], shape: [1, 2]) == "init_latents_misshapen")
+        #expect(
+            try failureCode([("latents", Tensor(ids: [1, 2], shape: [1, 2]))], shape: [1, 2])
+                == "init_latents_misshapen")
+        #expect(
+            try failureCode([("latents", Tensor([1, .nan], shape: [1, 2]))], shape: [1, 2]) == "init_latents_not_finite"
+        )
     }
 }
 

@@ -134,7 +134,8 @@ extension EndToEnd {
             #expect(maximumDifference(ours, reference) <= 1)
         }
 
-        @Test("bfloat16 agrees with float32 to 40 dB or better in every frame of the demo model", .timeLimit(.minutes(3)))
+        @Test(
+            "bfloat16 agrees with float32 to 40 dB or better in every frame of the demo model", .timeLimit(.minutes(3)))
         func bfloat16() async throws {
             let folder = try TemporaryFolder()
             var frames: [[Float]] = []

@@ -26,7 +26,8 @@ struct TensorRouteTests {
     @Test("uploaded noise starts a job and becomes an input of its denoise task") func initialLatents() async throws {
         let fixture = try GatewayFixture()
         let shape = fixture.traits.latentShape(
-            width: fixture.traits.nativeWidth, height: fixture.traits.nativeHeight, numFrames: fixture.traits.nativeFrames)
+            width: fixture.traits.nativeWidth, height: fixture.traits.nativeHeight,
+            numFrames: fixture.traits.nativeFrames)
         let noise = Tensor(zeros: shape).converted(to: .bfloat16)
         try await fixture.test { client in
             let stored = try await upload(client, body([("noise", noise)])).decoded(Stored.self)

@@ -27,7 +27,8 @@ struct ConfigurationSourcesTests {
     }
 
     @Test("the environment sets what no flag sets") func environment() throws {
-        let probe = try parsed([], ["ZOETROPE_BROKER": "tcp://a:1", "ZOETROPE_SLOTS": "3", "ZOETROPE_INSECURE": "true"])
+        let probe = try parsed(
+            [], ["ZOETROPE_BROKER": "tcp://a:1", "ZOETROPE_SLOTS": "3", "ZOETROPE_INSECURE": "true"])
         #expect(probe.broker == "tcp://a:1")
         #expect(probe.slots == 3)
         #expect(probe.insecure)

@@ -59,7 +59,8 @@ package struct ClusterPlan: Sendable {
                 var arguments = common + ["--name", "\(stage)-\(number)"]
                 if stage != "video-muxer" { arguments += ["--model", model] }
                 if let threads { arguments += ["--threads", String(threads)] }
-                members.append(Member(name: "\(stage)-\(number)", executable: "zoetrope-\(stage)", arguments: arguments))
+                members.append(
+                    Member(name: "\(stage)-\(number)", executable: "zoetrope-\(stage)", arguments: arguments))
             }
         }
         if let upsamplerArguments {

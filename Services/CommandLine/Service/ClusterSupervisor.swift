@@ -38,7 +38,8 @@ package actor ClusterSupervisor {
                 let present = try await client.workers()
                 let absent = plan.workerCounts.filter { (present[$0.key] ?? 0) < $0.value }
                 guard !absent.isEmpty else { return }
-                missing = absent.map { "\($0.key) \(present[$0.key] ?? 0) of \($0.value)" }.sorted().joined(separator: ", ")
+                missing = absent.map { "\($0.key) \(present[$0.key] ?? 0) of \($0.value)" }.sorted().joined(
+                    separator: ", ")
             } catch {
                 missing = error.message
             }
@@ -116,7 +117,9 @@ package actor ClusterSupervisor {
         guard let logFolder else { return nil }
         let path = "\(logFolder)/\(name).log"
         try? FileManager.default.createDirectory(atPath: logFolder, withIntermediateDirectories: true)
-        if !FileManager.default.fileExists(atPath: path) { _ = FileManager.default.createFile(atPath: path, contents: nil) }
+        if !FileManager.default.fileExists(atPath: path) {
+            _ = FileManager.default.createFile(atPath: path, contents: nil)
+        }
         let handle = FileHandle(forWritingAtPath: path)
         handle?.seekToEndOfFile()
         return handle

@@ -64,7 +64,9 @@ private final class EventReceiver: NSObject, URLSessionDataDelegate, @unchecked 
 
     func urlSession(_ session: URLSession, dataTask: URLSessionDataTask, didReceive data: Data) {
         for text in buffer.append(data) {
-            if let status = try? JSONDecoder().decode(VideoStatus.self, from: Data(text.utf8)) { continuation.yield(status) }
+            if let status = try? JSONDecoder().decode(VideoStatus.self, from: Data(text.utf8)) {
+                continuation.yield(status)
+            }
         }
     }
 

@@ -82,7 +82,8 @@ package struct GatewayClient: Sendable {
     /// Follows a job: every status the server sends on its event stream, ending with the terminal one.
     package func watch(_ id: String) -> AsyncThrowingStream<VideoStatus, any Error> {
         EventStream.statuses(
-            request: request("GET", "v1/videos/\(id)/events"), poll: { () async throws(Failure) in try await status(id) })
+            request: request("GET", "v1/videos/\(id)/events"),
+            poll: { () async throws(Failure) in try await status(id) })
     }
 
     private func request(_ method: String, _ path: String, query: String? = nil) -> URLRequest {
@@ -121,7 +122,8 @@ package struct GatewayClient: Sendable {
             var error: Problem
         }
         guard let answer = try? JSONDecoder().decode(Answer.self, from: data) else {
-            return Failure("http_\(status)", "the server answered \(status): \(String(decoding: data.prefix(200), as: UTF8.self))")
+            return Failure(
+                "http_\(status)", "the server answered \(status): \(String(decoding: data.prefix(200), as: UTF8.self))")
         }
         return Failure(answer.error.code ?? "http_\(status)", answer.error.message, field: answer.error.param)
     }

@@ -24,7 +24,8 @@ struct GenerateRun: Sendable {
                 + "guidance \(request.guidanceScale), seed \(request.seed), \(request.dtype.rawValue)")
         try await supervisor.start(timeout: .seconds(120))
         let ready = ContinuousClock.now
-        Console.print("\(plan.members.count) processes are up (\(Console.seconds(ready - began))); page: \(plan.server)")
+        Console.print(
+            "\(plan.members.count) processes are up (\(Console.seconds(ready - began))); page: \(plan.server)")
         let client = try GatewayClient(server: plan.server)
         let final = try await runJob(client)
         let finished = ContinuousClock.now
@@ -77,6 +78,7 @@ struct GenerateRun: Sendable {
         Console.print("  " + stages.joined(separator: ", "))
         Console.print(
             "  \(Console.seconds(total)) in all: start-up \(Console.seconds(ready - began)), stages "
-                + "\(ProgressDisplay.duration(computed)), overhead beyond the stages \(ProgressDisplay.duration(max(0, overhead)))")
+                + "\(ProgressDisplay.duration(computed)), overhead beyond the stages \(ProgressDisplay.duration(max(0, overhead)))"
+        )
     }
 }

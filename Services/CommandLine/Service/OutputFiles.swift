@@ -56,13 +56,16 @@ package struct Intermediates: Sendable {
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         } catch {
             throw Failure(
-                "output_unwritable", "cannot make \(folder): \(error.localizedDescription)", field: "save-intermediates")
+                "output_unwritable", "cannot make \(folder): \(error.localizedDescription)", field: "save-intermediates"
+            )
         }
         self.folder = folder
     }
 
     /// Saves what the job stored; returns the names of the files written.
-    package func save(_ outputs: [String], fetch: (String) async throws(Failure) -> Tensor) async throws(Failure) -> [String] {
+    package func save(
+        _ outputs: [String], fetch: (String) async throws(Failure) -> Tensor
+    ) async throws(Failure) -> [String] {
         var written: [String] = []
         for (output, name) in [
             ("encode.input_ids", "input_ids"), ("encode.prompt_embeds", "prompt_embeds"),

@@ -34,7 +34,9 @@ package struct ProgressDisplay: Sendable {
     private mutating func redraw(_ status: VideoStatus) {
         clear()
         var lines = status.stages.map(Self.bar)
-        if let position = status.queuePosition, position > 0 { lines.append("  \(position) jobs are ahead of this one") }
+        if let position = status.queuePosition, position > 0 {
+            lines.append("  \(position) jobs are ahead of this one")
+        }
         if let remaining = status.remainingMilliseconds, remaining > 0, !status.isTerminal {
             lines.append("  about \(Self.duration(remaining)) left")
         }

@@ -41,7 +41,8 @@ struct TensorRoutes: Sendable {
         }
         let tensor = try file.tensor(name)
         guard tensor.dtype.isFloatingPoint else {
-            throw Failure("tensor_not_floating", "\(name) is \(tensor.dtype).", field: name, remedy: "Send F32, F16 or BF16.")
+            throw Failure(
+                "tensor_not_floating", "\(name) is \(tensor.dtype).", field: name, remedy: "Send F32, F16 or BF16.")
         }
         let values = tensor.converted(to: .float32)
         if let position = values.firstNonFinite() {

@@ -40,7 +40,8 @@ struct VideoRoutes: Sendable {
         let latents = try await InitialLatents(service: service, traits: traits).reference(draft, for: generation)
         let submit = try HTTPFailure.badRequest { () throws(Failure) in
             try JobGraph.submit(
-                for: generation, traits: traits, initialLatents: latents, upsamplerAvailable: available, idempotencyKey: key)
+                for: generation, traits: traits, initialLatents: latents, upsamplerAvailable: available,
+                idempotencyKey: key)
         }
         let accepted = try await HTTPFailure.fromBroker { () async throws(Failure) in
             try await service.submit(submit)
