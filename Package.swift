@@ -159,7 +159,7 @@ var targets: [Target] = [
         ], exclude: ["openai_client_check.py"]),
     tests("PromptUpsampler", ["PromptUpsamplerService", "Stage", "Tensor"]),
     tests("VideoMuxer", ["VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Tensor"]),
-    tests("CommandLine", ["CommandLineService", "Tensor", argumentParser]),
+    tests("CommandLine", ["CommandLineService", "Runtime", "Tensor", argumentParser]),
     tests("Architecture", []),
     tests("EndToEnd", ["Tensor", "Checkpoint", "DemoModel", "Media"], exclude: ["netns.sh", "fake_chat_server.py"]),
 ]

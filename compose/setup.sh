@@ -12,7 +12,7 @@ packages=(
     libopenblas-dev libdnnl-dev                      # matrix products and convolutions
     libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg  # video files, and checking them
     libsqlite3-dev                                   # the broker's ledger
-    pkg-config make curl iproute2 python3            # build, HTTP and network-namespace tests
+    pkg-config make curl iproute2 python3-venv       # build, HTTP and network-namespace tests
 )
 
 while [ $# -gt 0 ]; do

@@ -2,6 +2,7 @@ import ArgumentParser
 import CommandLineService
 import Failure
 import Foundation
+import Runtime
 import Tensor
 import Testing
 
@@ -32,14 +33,14 @@ struct ArgumentsTests {
     }
 
     @Test("listen addresses need a host and a port") func listenAddress() throws {
-        #expect(try ListenAddress("0.0.0.0:80").port == 80)
-        for wrong in ["8080", ":8080", "host:", "host:0", "host:70000", "host:x"] {
-            #expect(throws: Failure.self, "\(wrong)") { try ListenAddress(wrong) }
+        #expect(try ListenAddress(parsing: "0.0.0.0:80").port == 80)
+        for wrong in ["8080", ":8080", "host:", "host:70000", "host:x"] {
+            #expect(throws: Failure.self, "\(wrong)") { try ListenAddress(parsing: wrong) }
         }
     }
 
     @Test("a plan starts broker and gateway first and as many workers as asked") func plan() {
-        var plan = ClusterPlan(model: "/m", runDirectory: "/r", dataDirectory: "/d", gatewayPort: 9)
+        var plan = ClusterPlan(model: "/m", runDirectory: "/r", dataDirectory: "/d", gateway: ListenAddress(host: "127.0.0.1", port: 9))
         plan.workers = ["denoiser": 2]
         let names = plan.members.map(\.name)
         #expect(

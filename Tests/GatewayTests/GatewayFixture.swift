@@ -8,6 +8,7 @@ import HummingbirdTesting
 import Logging
 import NIOCore
 import Request
+import Runtime
 import Tensor
 import Testing
 import Wire

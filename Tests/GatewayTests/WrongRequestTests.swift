@@ -3,6 +3,7 @@ import GatewayService
 import Hummingbird
 import HummingbirdTesting
 import NIOCore
+import Runtime
 import Testing
 import Wire
 

@@ -1,3 +1,5 @@
+package import Runtime
+
 /// Which processes make a cluster on one machine, and with which arguments.
 package struct ClusterPlan: Sendable {
     /// One child process.
@@ -12,8 +14,7 @@ package struct ClusterPlan: Sendable {
     package var model: String
     package var runDirectory: String
     package var dataDirectory: String
-    package var gatewayHost = "127.0.0.1"
-    package var gatewayPort: Int
+    package var gateway: ListenAddress
     package var leaseSeconds: Int?
     package var threads: Int?
     /// Workers a stage; stages not named have one.
@@ -27,14 +28,14 @@ package struct ClusterPlan: Sendable {
     /// Stages that a text-to-video job passes, in order.
     package static let stages = ["text-encoder", "denoiser", "vae-decoder", "video-muxer"]
 
-    package init(model: String, runDirectory: String, dataDirectory: String, gatewayPort: Int) {
+    package init(model: String, runDirectory: String, dataDirectory: String, gateway: ListenAddress) {
         self.model = model
         self.runDirectory = runDirectory
         self.dataDirectory = dataDirectory
-        self.gatewayPort = gatewayPort
+        self.gateway = gateway
     }
 
-    package var server: String { "http://\(gatewayHost):\(gatewayPort)" }
+    package var server: String { "http://\(gateway)" }
 
     /// Workers that there will be of each stage.
     package var workerCounts: [String: Int] {
@@ -48,11 +49,11 @@ package struct ClusterPlan: Sendable {
         let common = ["--run-directory", runDirectory, "--log-level", logLevel, "--log-format", logFormat]
         var broker = common + ["--data-directory", dataDirectory, "--beat-milliseconds", "250"]
         if let leaseSeconds { broker += ["--lease-seconds", String(leaseSeconds)] }
-        var gateway = common + ["--listen", "\(gatewayHost):\(gatewayPort)", "--model", model]
-        if insecure { gateway.append("--insecure") }
+        var frontDoor = common + ["--listen", "\(gateway)", "--model", model]
+        if insecure { frontDoor.append("--insecure") }
         var members = [
             Member(name: "broker", executable: "zoetrope-broker", arguments: broker),
-            Member(name: "gateway", executable: "zoetrope-gateway", arguments: gateway),
+            Member(name: "gateway", executable: "zoetrope-gateway", arguments: frontDoor),
         ]
         for stage in Self.stages {
             for number in 1...(workerCounts[stage] ?? 1) {

@@ -69,7 +69,7 @@ package struct GenerateCommand: AsyncParsableCommand {
         let workspace = try Workspace.temporary()
         var plan = ClusterPlan(
             model: folder.path, runDirectory: workspace.runDirectory, dataDirectory: workspace.dataDirectory,
-            gatewayPort: try ClusterSupervisor.freePort())
+            gateway: ListenAddress(host: "127.0.0.1", port: try ClusterSupervisor.freePort()))
         plan.threads = threads
         plan.leaseSeconds = leaseSeconds
         plan.upsamplerArguments = upsampler.arguments

@@ -41,12 +41,12 @@ package struct ServeCommand: AsyncParsableCommand {
 
     package func run() async throws {
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
-        let address = try ListenAddress(listen)
+        var address = try ListenAddress(parsing: listen)
+        if address.port == 0 { address.port = try ClusterSupervisor.freePort() }
         let data = dataDirectory ?? FileManager.default.homeDirectoryForCurrentUser.path + "/.local/share/zoetrope"
         var plan = ClusterPlan(
             model: folder.path, runDirectory: try RunDirectory.resolve(runDirectory).path, dataDirectory: data,
-            gatewayPort: address.port)
-        plan.gatewayHost = address.host
+            gateway: address)
         plan.workers = try WorkerCounts.parse(workers)
         plan.threads = threads
         plan.leaseSeconds = leaseSeconds
@@ -69,25 +69,6 @@ package struct ServeCommand: AsyncParsableCommand {
             await supervisor.stop()
             throw error
         }
-    }
-}
-
-/// `HOST:PORT`.
-package struct ListenAddress: Sendable, Hashable {
-    package let host: String
-    package let port: Int
-
-    /// - Throws: `listen_address_invalid`.
-    package init(_ text: String) throws(Failure) {
-        guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
-            (1...65535).contains(port), colon != text.startIndex
-        else {
-            throw Failure(
-                "listen_address_invalid", "\"\(text)\" is not HOST:PORT", field: "listen",
-                remedy: "Write for example 127.0.0.1:8080.")
-        }
-        host = String(text[..<colon])
-        self.port = port
     }
 }
 

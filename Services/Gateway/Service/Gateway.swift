@@ -1,6 +1,7 @@
 package import Hummingbird
 package import Logging
 package import Request
+package import Runtime
 
 /// The HTTP face of the house: routes over a `JobService`, no state of its own but counters and a file cache.
 package struct Gateway: Sendable {

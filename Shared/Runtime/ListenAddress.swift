@@ -1,10 +1,16 @@
 package import Failure
 
-/// Where the gateway listens: `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`; port 0 takes any free one.
+/// Where an HTTP server listens: `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`; port 0 takes any free one.
 package struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
     package var host: String
     package var port: Int
 
+    package init(host: String, port: Int) {
+        self.host = host
+        self.port = port
+    }
+
+    /// - Throws: `listen_address_invalid`.
     package init(parsing text: String) throws(Failure) {
         let malformed = Failure(
             "listen_address_invalid", "\"\(text)\" is no address to listen on.", field: "listen",
