@@ -10,8 +10,10 @@ package final class TaskProgress: Sendable {
     }
 
     private let state = Mutex(State())
+    private let lastStep: Int?
 
-    package init() {}
+    /// - Parameter lastStep: the step after which the computation is asked to stop by itself; nil lets it end.
+    package init(stoppingAfter lastStep: Int? = nil) { self.lastStep = lastStep }
 
     /// Units of the stage's own work done and in all (denoising steps, chunks, frames).
     package func report(step: Int, of total: Int) {
@@ -20,6 +22,7 @@ package final class TaskProgress: Sendable {
             $0.total = total
             $0.changed = .now
         }
+        if let lastStep, step >= lastStep { cancel("step \(lastStep) was to be the last") }
     }
 
     package var step: Int { state.withLock { $0.step } }
