@@ -17,7 +17,7 @@ struct Row {
     private let theirs: [Double]
 
     init(_ item: BenchCase, rounds: Int, peer: Peer?) throws {
-        name = item.name
+        name = item.name.split(separator: " ").map { $0.split(separator: "/").last ?? $0 }.joined(separator: " ")
         operations = item.operations
         try item.run()
         var ours: [Double] = []
