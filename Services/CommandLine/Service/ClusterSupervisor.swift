@@ -56,15 +56,22 @@ package actor ClusterSupervisor {
     /// Process ids by member name, for people and tests.
     package var processIDs: [String: Int32] { processes.mapValues(\.processIdentifier) }
 
-    /// SIGTERM to all, SIGKILL to whatever is still there after ten seconds.
+    /// SIGTERM to the workers, then to gateway and broker, so that every worker can still say goodbye; SIGKILL to
+    /// whatever is there after ten seconds.
     package func stop() async {
         isStopping = true
-        for process in processes.values where process.isRunning { process.terminate() }
+        let front: Set<String> = ["broker", "gateway"]
+        await end(processes.filter { !front.contains($0.key) }.map(\.value))
+        await end(processes.filter { front.contains($0.key) }.map(\.value))
+    }
+
+    private func end(_ members: [Process]) async {
+        for process in members where process.isRunning { process.terminate() }
         let deadline = ContinuousClock.now + Self.stopGrace
-        while processes.values.contains(where: \.isRunning), ContinuousClock.now < deadline {
-            try? await Task.sleep(for: .milliseconds(10))
+        while members.contains(where: \.isRunning), ContinuousClock.now < deadline {
+            try? await Task.sleep(for: .milliseconds(5))
         }
-        for process in processes.values where process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        for process in members where process.isRunning { kill(process.processIdentifier, SIGKILL) }
     }
 
     private func launch(_ member: ClusterPlan.Member) throws(Failure) {
