@@ -160,12 +160,18 @@ extension ControlClient {
     private func attempt(_ identity: UInt64) {
         guard let request = pending[identity], !request.isSent else { return }
         do throws(Failure) {
-            guard let sequence = try transmit(request.message, inReplyTo: 0) else { return }
+            guard let sequence = try transmit(request.message, inReplyTo: 0) else { return retryLater(identity) }
             pending[identity]?.sequences.append(sequence)
             pending[identity]?.isSent = true
         } catch {
             finish(identity, .failure(error))
         }
+    }
+
+    /// A full queue empties without an event; without a connection the next one tries again anyway.
+    private func retryLater(_ identity: UInt64) {
+        guard isConnected else { return }
+        loop.reactor.schedule(after: .milliseconds(50)) { self.assumeIsolated { $0.attempt(identity) } }
     }
 
     private func expire(_ identity: UInt64) {
