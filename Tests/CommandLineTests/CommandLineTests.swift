@@ -40,7 +40,8 @@ struct ArgumentsTests {
     }
 
     @Test("a plan starts broker and gateway first and as many workers as asked") func plan() {
-        var plan = ClusterPlan(model: "/m", runDirectory: "/r", dataDirectory: "/d", gateway: ListenAddress(host: "127.0.0.1", port: 9))
+        var plan = ClusterPlan(
+            model: "/m", runDirectory: "/r", dataDirectory: "/d", gateway: ListenAddress(host: "127.0.0.1", port: 9))
         plan.workers = ["denoiser": 2]
         let names = plan.members.map(\.name)
         #expect(
