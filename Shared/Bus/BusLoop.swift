@@ -56,6 +56,8 @@ final class LoopCore: Sendable {
     private struct Queue {
         var items: [Item] = []
         var isStopped = false
+        /// Whether the loop thread waits, or is about to, and must be woken for what comes.
+        var isAsleep = false
     }
 
     private struct Closing {
@@ -104,20 +106,23 @@ final class LoopCore: Sendable {
         pthread_detach(identity)
     }
 
-    func push(_ item: Item) {
-        let wasEmpty = queue.withLock { queue in
-            queue.items.append(item)
-            return queue.items.count == 1
-        }
-        // The loop looks at the queue before it sleeps, so it needs no waking by itself.
-        if wasEmpty, !isOnLoop { cs_eventfd_signal(wakeDescriptor) }
-    }
+    func push(_ item: Item) { change { $0.items.append(item) } }
 
     func post(_ body: @escaping @Sendable () -> Void) { push(.closure(body)) }
 
-    func stop() {
-        queue.withLock { $0.isStopped = true }
-        cs_eventfd_signal(wakeDescriptor)
+    func stop() { change { $0.isStopped = true } }
+
+    /// Wakes the loop thread while the lock is held. Once it can see the change, the thread may run the item, lose the
+    /// last reference to this object with it and end: a signal that came later would go to whoever has got the
+    /// descriptor's number by then.
+    private func change(_ body: (inout sending Queue) -> Void) {
+        queue.withLock { queue in
+            body(&queue)
+            guard queue.isAsleep else { return }
+            queue.isAsleep = false
+            // The thread itself looks at the queue before it sleeps again.
+            if !isOnLoop { cs_eventfd_signal(wakeDescriptor) }
+        }
     }
 
     /// Runs on the loop thread. `completion` is called once ZeroMQ is gone.
@@ -136,6 +141,7 @@ final class LoopCore: Sendable {
             let (items, isStopped) = queue.withLock { queue in
                 let items = queue.items
                 queue.items.removeAll(keepingCapacity: true)
+                queue.isAsleep = false
                 return (items, queue.isStopped)
             }
             if items.isEmpty, isStopped { break }
@@ -154,8 +160,11 @@ final class LoopCore: Sendable {
     }
 
     private func pollLimit() -> Int {
-        let hasWork = queue.withLock { !$0.items.isEmpty || $0.isStopped }
-        if hasWork { return 0 }
+        let isAsleep = queue.withLock { queue in
+            queue.isAsleep = queue.items.isEmpty && !queue.isStopped
+            return queue.isAsleep
+        }
+        guard isAsleep else { return 0 }
         // Sockets that never reached the loop are closed by other threads, which do not wake it.
         return closing.hasBegun && !closing.hasEnded ? 20 : -1
     }
