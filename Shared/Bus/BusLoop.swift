@@ -132,7 +132,6 @@ final class LoopCore: Sendable {
         guard !closing.hasBegun else { return }
         closing.hasBegun = true
         context.beginClosing()
-        reactor.closeAll()
     }
 
     fileprivate func run(_ executor: UnownedSerialExecutor) {
@@ -170,7 +169,10 @@ final class LoopCore: Sendable {
     }
 
     private func finishClosing() {
-        guard closing.hasBegun, !closing.hasEnded, context.terminateIfIdle() else { return }
+        guard closing.hasBegun, !closing.hasEnded else { return }
+        // Each time: a client that was made before the closing began may register only now.
+        reactor.closeAll()
+        guard context.terminateIfIdle() else { return }
         closing.hasEnded = true
         let waiters = closing.waiters
         closing.waiters = []

@@ -32,6 +32,25 @@ import Wire
         }
     }
 
+    @Test("a client that is made while its loop shuts down is closed with it")
+    func clientsDuringShutdown() async throws {
+        try await together(4, rounds: 100) {
+            let loop = try BusLoop(name: "closing")
+            let nobody = Endpoint.ipc(path: "/tmp/zoetrope-bus-tests-nobody.sock")
+            async let closed: Void = loop.shutdown()
+            let client: ControlClient?
+            do throws(Failure) {
+                client = try ControlClient(loop: loop, endpoint: nobody, session: .random())
+            } catch {
+                #expect(error.code == "bus_closed")
+                client = nil
+            }
+            await closed
+            guard let client else { return }
+            await expectFailure("bus_closed") { try await client.request(.clientHello, timeout: .seconds(30)) }
+        }
+    }
+
     @Test("requests, cancellations and shutdowns at once leave no caller waiting")
     func shutdownDuringRequests() async throws {
         try await together(4, rounds: 25) {
