@@ -78,8 +78,6 @@ final class LoopCore: Sendable {
         context = try ZMQContext()
         wakeDescriptor = cs_eventfd_create()
         guard wakeDescriptor >= 0 else {
-            context.beginClosing()
-            _ = context.terminateIfIdle()
             throw Failure("bus_unavailable", "cannot make an eventfd: \(String(cString: strerror(errno)))")
         }
         reactor = Reactor(wakeDescriptor: wakeDescriptor)
@@ -155,7 +153,6 @@ final class LoopCore: Sendable {
         }
         context.beginClosing()
         reactor.closeAll()
-        _ = context.terminateIfIdle()
     }
 
     private func pollLimit() -> Int {

@@ -23,6 +23,12 @@ final class ZMQContext: Sendable {
         zmq_ctx_set(handle, ZMQ_IPV6, 1)
     }
 
+    // Every socket holds the context, so none is left.
+    deinit {
+        beginClosing()
+        _ = terminateIfIdle()
+    }
+
     /// A new socket of `type`; the caller reports its end with `socketClosed`.
     func makeSocket(_ type: Int32) throws(Failure) -> UnsafeMutableRawPointer {
         let socket = state.withLock { state -> UnsafeMutableRawPointer? in
