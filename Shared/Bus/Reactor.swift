@@ -95,7 +95,7 @@ final class Reactor {
         guard let next = timers.last else { return limit }
         let (seconds, attoseconds) = (next.deadline - .now).components
         // Rounded up: waking a moment early would spin until the deadline.
-        let milliseconds = max(0, Int(clamping: seconds) * 1000 + Int(attoseconds / 1_000_000_000_000_000) + 1)
+        let milliseconds = max(0, Int(min(seconds, 86_400)) * 1000 + Int(attoseconds / 1_000_000_000_000_000) + 1)
         return limit < 0 ? milliseconds : min(limit, milliseconds)
     }
 
