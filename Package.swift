@@ -95,7 +95,6 @@ var targets: [Target] = [
     cLibrary("CPlatform"),
     cLibrary("CWire", ["CProtobufC"]),
     cLibrary("CKernels"),
-    cLibrary("CLinear", libraries: ["openblas", "dnnl"]),
 
     // Values and process
     shared("Failure", []),
@@ -105,7 +104,7 @@ var targets: [Target] = [
     // Bytes, sockets, records, arithmetic
     shared("Wire", ["Failure", "CWire", "CProtobufC", "CPlatform", "Tensor", crypto]),
     shared("Bus", ["Failure", "CZeroMQ", "CPlatform", "Wire", "Tensor", "Runtime", logging]),
-    shared("Compute", ["Failure", "CKernels", "CLinear", "CPlatform", "Tensor", "Runtime"]),
+    shared("Compute", ["Failure", "CKernels", "CPlatform", "Tensor", "Runtime"]),
     shared("Checkpoint", ["Failure", "Tensor", crypto]),
     shared("Work", ["Failure", "Wire", "Tensor"]),
     shared("Ledger", ["Failure", "Work", "Wire", "Runtime", grdb]),
@@ -133,7 +132,7 @@ var targets: [Target] = [
     tests("Runtime", ["Runtime", argumentParser]),
     tests("Wire", ["Wire", "CWire", "CPlatform", "Tensor"], exclude: ["Golden"]),
     tests("Bus", ["Bus", "CZeroMQ", "Runtime", "Wire", "Tensor"]),
-    tests("Compute", ["Compute", "CKernels", "CLinear", "Tensor"]),
+    tests("Compute", ["Compute", "CKernels", "Tensor"]),
     tests("Checkpoint", ["Checkpoint", "Tensor", "DemoModel"]),
     tests("Work", ["Work", "Wire", "Tensor"]),
     tests("Ledger", ["Ledger", "Work", "Wire", "Tensor"]),

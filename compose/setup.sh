@@ -9,7 +9,6 @@ set -euo pipefail
 packages=(
     libzmq3-dev                                      # the message bus
     libprotobuf-c-dev protobuf-c-compiler protobuf-compiler  # the wire format, and regenerating it
-    libopenblas-dev libdnnl-dev                      # matrix products and convolutions
     libavcodec-dev libavformat-dev libavutil-dev libswscale-dev ffmpeg  # video files, and checking them
     libsqlite3-dev                                   # the broker's ledger
     pkg-config make curl iproute2 python3-venv       # build, HTTP and network-namespace tests

@@ -6,58 +6,69 @@ extension CPUBackend {
     private static let packedLimit = 32 << 20
 
     package func attention(
-        _ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, scale: Float, bias: Tensor?
+        _ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, scale: Float, bias: Tensor?, sequences: Int,
+        firstQuery: Int
     ) -> Tensor {
-        let (queries, channels) = rowsAndChannels(q), keys = rowsAndChannels(k).rows
+        let (queryRows, channels) = rowsAndChannels(q), keyRows = rowsAndChannels(k).rows
         precondition(
             k.shape == v.shape && k.shape.last == channels && heads > 0 && channels % heads == 0,
             "attention of \(q.shape), \(k.shape), \(v.shape) in \(heads) heads")
         precondition(q.dtype == k.dtype && q.dtype == v.dtype, "attention of \(q.dtype), \(k.dtype), \(v.dtype)")
-        precondition(keys > 0 && channels / heads <= CK_HEAD_LIMIT, "attention over \(k.shape)")
+        precondition(
+            sequences > 0 && queryRows % sequences == 0 && keyRows % sequences == 0 && firstQuery >= 0
+                && firstQuery <= queryRows / sequences, "\(sequences) sequences of \(q.shape) and \(k.shape)")
+        precondition(keyRows > 0 && channels / heads <= CK_HEAD_LIMIT, "attention over \(k.shape)")
+        precondition(scale.isFinite && scale != 0, "attention scaled by \(scale)")
+        let keys = keyRows / sequences, length = queryRows / sequences
+        var result = storage.tensor([sequences * (length - firstQuery), channels], q.dtype)
+        let rowBytes = channels * q.dtype.byteCount
+        let addresses = AttentionAddresses(
+            q: q.readAddress + firstQuery * rowBytes, k: k.readAddress, v: v.readAddress,
+            result: result.writeAddress(),
+            bias: Tensor.vector(bias, heads * length * keys, "bias").map { $0 + firstQuery * keys },
+            queries: length - firstQuery, queryStride: length, keys: keys, biasRows: length,
+            headByteStride: channels / heads * q.dtype.byteCount, rowByteStride: rowBytes)
         var head = ck_attention_head(
             type: type(of: q), head_size: Int64(channels / heads), keys: Int64(keys), row_stride: Int64(channels),
             scale: scale)
-        var result = Tensor(uninitialized: q.shape, dtype: q.dtype)
-        let addresses = AttentionAddresses(
-            q: q.readAddress, k: k.readAddress, v: v.readAddress, result: result.writeAddress(),
-            bias: Tensor.vector(bias, heads * queries * keys, "bias"), queries: queries,
-            headByteStride: channels / heads * q.dtype.byteCount, rowByteStride: channels * q.dtype.byteCount)
         let blocks = (keys + CK_KEY_BLOCK - 1) / CK_KEY_BLOCK
         let headBytes = blocks * Int(kernels.packed_block_bytes(head.type, head.head_size))
-        let group = min(heads, max(1, Self.packedLimit / (2 * headBytes)))
-        var packedTensor = Tensor(uninitialized: [2 * group * headBytes], dtype: .uint8)
+        let total = heads * sequences, group = min(total, max(1, Self.packedLimit / (2 * headBytes)))
+        var packedTensor = storage.tensor([2 * group * headBytes], .uint8)
         let packed = packedTensor.writeAddress()
         withExtendedLifetime((q, k, v, bias, packedTensor)) {
-            for first in stride(from: 0, to: heads, by: group) {
-                let members = first..<min(heads, first + group)
+            for first in stride(from: 0, to: total, by: group) {
+                let members = first..<min(total, first + group)
                 pool.run(members.count * blocks) { part, _ in
                     let place = packed + 2 * (part / blocks) * headBytes
-                    let offset = (members.lowerBound + part / blocks) * addresses.headByteStride
+                    let offset = addresses.keyOffset(members.lowerBound + part / blocks, heads: heads)
                     kernels.pack_keys(
                         &head, addresses.k + offset, addresses.v + offset, place, place + headBytes,
                         Int64(part % blocks))
                 }
-                attend(members, &head, addresses, packed: packed, headBytes: headBytes)
+                attend(members, heads: heads, &head, addresses, packed: packed, headBytes: headBytes)
             }
         }
         return result
     }
 
-    /// Every block of queries of the heads `members`, against their packed keys and values.
+    /// Every block of queries of `members` (head and sequence in one number), against their packed keys and values.
     private func attend(
-        _ members: Range<Int>, _ head: UnsafePointer<ck_attention_head>, _ addresses: AttentionAddresses,
+        _ members: Range<Int>, heads: Int, _ head: UnsafePointer<ck_attention_head>, _ addresses: AttentionAddresses,
         packed: UnsafeMutableRawPointer, headBytes: Int
     ) {
-        let block = CK_QUERY_BLOCK, blocks = (addresses.queries + block - 1) / block
+        let block = Int(CK_QUERY_BLOCK), blocks = (addresses.queries + block - 1) / block
         let scratchBytes = Int(kernels.attention_scratch_bytes(head.pointee.type, head.pointee.head_size))
-        let keys = Int(head.pointee.keys)
         pool.run(members.count * blocks) { part, member in
             let index = members.lowerBound + part / blocks, row = part % blocks * block
-            let offset = index * addresses.headByteStride + row * addresses.rowByteStride
+            let sequence = index / heads, column = index % heads * addresses.headByteStride
+            let query = (sequence * addresses.queryStride + row) * addresses.rowByteStride + column
+            let target = (sequence * addresses.queries + row) * addresses.rowByteStride + column
             var queries = ck_attention_queries(
-                queries: addresses.q + offset, result: addresses.result + offset,
+                queries: addresses.q + query, result: addresses.result + target,
                 count: Int64(min(block, addresses.queries - row)),
-                bias: addresses.bias.map { $0 + (index * addresses.queries + row) * keys }, bias_stride: Int64(keys))
+                bias: addresses.bias.map { $0 + (index % heads * addresses.biasRows + row) * addresses.keys },
+                bias_stride: Int64(addresses.keys))
             let place = packed + 2 * (part / blocks) * headBytes
             kernels.attention(
                 head, &queries, place, place + headBytes, scratch.bytes(scratchBytes, member: member))
@@ -71,7 +82,15 @@ private struct AttentionAddresses {
     var v: UnsafeRawPointer
     var result: UnsafeMutableRawPointer
     var bias: UnsafePointer<Float>?
+    /// Queries that are computed in a sequence, and rows of `q` from one sequence to the next.
     var queries: Int
+    var queryStride: Int
+    var keys: Int
+    var biasRows: Int
     var headByteStride: Int
     var rowByteStride: Int
+
+    func keyOffset(_ index: Int, heads: Int) -> Int {
+        index / heads * keys * rowByteStride + index % heads * headByteStride
+    }
 }

@@ -1,52 +1,36 @@
 import CKernels
-import CLinear
 import Tensor
 
 /// The backend of ordinary processors.
 ///
-/// float32 products run through OpenBLAS on the weights as they lie in the checkpoint; bfloat16 products and all
-/// convolutions through oneDNN on weights packed once; everything else through CKernels. All of them run as parts of
-/// one pool, each on a single thread, so nothing else spins or competes for cores. Parts are cut by shape alone:
-/// results are the same bits for every number of threads.
+/// Everything runs in CKernels as parts of one pool, on weights that are packed once. Where sums are cut depends on
+/// shapes alone: results are the same bits for every number of threads.
 ///
-/// Where oneDNN has no bfloat16 arithmetic for the processor, bfloat16 weights are widened to float32 (twice the
-/// memory) and products run in float32 between bfloat16 activations.
+/// Where the processor has no bfloat16 arithmetic, bfloat16 weights are widened to float32 (twice the memory) and
+/// products run in float32 between bfloat16 activations.
 ///
 /// Several tasks may use one backend; their loops take turns.
 package final class CPUBackend: Backend {
     let pool: ParallelPool
     let scratch: MemberScratch
-    let plans: LinearPlanCache?
-    let hasBFloat16Products: Bool
-    let hasConvolutions: Bool
+    let storage = StoragePool()
     private let instructionSet: ck_isa
 
     /// The kernels of the chosen instruction set.
     var kernels: ck_table { ck_select_isa(instructionSet).pointee }
 
-    /// Starts `threads − 1` threads (0: one thread a usable core). `instructionSet` limits the kernels, and below
-    /// AVX-512 also forbids oneDNN's bfloat16, for tests; the default takes the best that the processor has.
+    /// Starts `threads − 1` threads (0: one thread a usable core). `instructionSet` limits the kernels, for
+    /// tests; the default takes the best that the processor has.
     package init(threads: Int = 0, instructionSet: InstructionSet = .best) {
         pool = ParallelPool(threads: threads)
         scratch = MemberScratch(members: pool.threads)
-        let table = ck_select_isa(instructionSet.kernelSet).pointee
-        self.instructionSet = table.isa
-        plans = LinearEngine().map(LinearPlanCache.init)
-        let wide = table.isa.rawValue >= CK_AVX512.rawValue || instructionSet == .best
-        let product = plans?.plan(.product(rows: 16, inputs: 64, outputs: 64, likeRows: nil))
-        hasBFloat16Products = wide && product != nil
-        let probe = ConvolutionShape(
-            height: 8, width: 8, inputs: 64, outputs: 64, kernel: [3, 3, 3], isBFloat16: true, hasBias: true,
-            adds: false)
-        hasConvolutions = wide && plans?.plan(.convolution(probe, likeHeight: nil)) != nil
+        self.instructionSet = ck_select_isa(instructionSet.kernelSet).pointee.isa
     }
 
     package var description: String { "cpu (\(String(cString: kernels.name)), \(pool.threads) threads)" }
 
     package var numerics: String {
-        let library = "onednn-\(cln_plan_library_version())-\(String(cln_plan_instruction_set(), radix: 16))"
-        let form = hasBFloat16Products ? "packed" : "widened"
-        return "cpu/\(String(cString: kernels.name))/\(String(cString: cln_blas_name()))/\(library)/\(form)/1"
+        "cpu/\(String(cString: kernels.name))/2"
     }
 
     /// Elements of work that make a part worth handing to another thread.

@@ -1,44 +1,43 @@
 import CKernels
-import CLinear
-import Synchronization
 package import Tensor
 
-/// Weights of a convolution on a CPU. oneDNN may want another packed form for another image size, so the packed forms
-/// are made when a size first needs them; the checkpoint's weights stay (they are usually a mapped file).
+/// Weights of a convolution on a CPU: one product whose row segments are the taps, or four (one for each place of an
+/// output pixel in its enlarged source pixel).
 final class CPUConvolutionWeights: ConvolutionWeights {
     let inputs: Int
     let outputs: Int
     let kernel: [Int]
     let dtype: DType
-    let bias: Tensor?
-    /// A 1×1×1 convolution is a linear layer on pixels.
-    let pointwise: CPULinearWeights?
-    private let source: Tensor
-    private let packed = Mutex<[(plan: LinearPlan, weights: Tensor)]>([])
+    let phases: [ConvolutionPhase]
+    /// What rows outside the image read.
+    let zeros: Tensor
 
-    init(_ weight: Tensor, bias: Tensor?, dtype: DType, pointwise: CPULinearWeights?) {
-        outputs = weight.shape[0]
-        inputs = weight.shape[1]
-        kernel = Array(weight.shape[2...])
+    init(inputs: Int, outputs: Int, kernel: [Int], dtype: DType, phases: [ConvolutionPhase]) {
+        self.inputs = inputs
+        self.outputs = outputs
+        self.kernel = kernel
         self.dtype = dtype
-        self.bias = bias
-        self.pointwise = pointwise
-        source = pointwise == nil ? weight : Tensor(zeros: [0])
+        self.phases = phases
+        zeros = Tensor(zeros: [inputs + 4])
     }
 
-    /// The weights in the form that `plan` takes.
-    func packed(for plan: LinearPlan) -> Tensor {
-        packed.withLock { forms in
-            if let found = forms.first(where: { $0.plan.takesWeights(of: plan) }) { return found.weights }
-            let dense = source.dtype == .bfloat16 && dtype == .bfloat16 ? source : source.converted(to: .float32)
-            var weights = Tensor(uninitialized: [plan.weightByteCount], dtype: .uint8)
-            let target = weights.writeAddress()
-            withExtendedLifetime(dense) {
-                plan.pack(dense.readAddress, isBFloat16: dense.dtype == .bfloat16, into: target)
-            }
-            forms.append((plan, weights))
-            return weights
-        }
+    /// How much larger the result is than a frame: 1, or 2 for enlarging weights.
+    var enlargement: Int { phases.count == 1 ? 1 : 2 }
+}
+
+/// One product of a convolution and where its taps and results lie.
+struct ConvolutionPhase: Sendable {
+    let weights: PackedWeights
+    /// Where the taps read, relative to the pixel.
+    let taps: [Tap]
+    /// Place of the result in the enlarged pixel.
+    let row: Int
+    let column: Int
+
+    struct Tap: Sendable {
+        var frame: Int
+        var y: Int
+        var x: Int
     }
 }
 
@@ -48,155 +47,287 @@ extension CPUBackend {
             weight.shape.count == 5 && (dtype == .float32 || dtype == .bfloat16),
             "convolution \(weight.shape) \(dtype)")
         precondition(weight.shape[3] % 2 == 1 && weight.shape[4] % 2 == 1, "odd kernels in space, not \(weight.shape)")
-        let isPointwise = weight.shape[2...].allSatisfy { $0 == 1 }
-        let flat = weight.reshaped([weight.shape[0], weight.shape[1] * weight.shape[2...].reduce(1, *)])
+        let kernel = Array(weight.shape[2...])
+        var taps: [ConvolutionPhase.Tap] = []
+        for frame in 0..<kernel[0] {
+            for y in 0..<kernel[1] {
+                for x in 0..<kernel[2] { taps.append(.init(frame: frame, y: y - kernel[1] / 2, x: x - kernel[2] / 2)) }
+            }
+        }
+        let phase = ConvolutionPhase(
+            weights: packedTaps(weight, bias: bias, dtype: dtype), taps: taps, row: 0, column: 0)
         return CPUConvolutionWeights(
-            weight, bias: bias?.converted(to: .float32), dtype: dtype,
-            pointwise: isPointwise ? cpuLinearWeights(flat, bias: bias, dtype: dtype) : nil)
+            inputs: weight.shape[1], outputs: weight.shape[0], kernel: kernel, dtype: dtype, phases: [phase])
     }
 
-    package func convolution(_ x: Tensor, _ weights: any ConvolutionWeights, residual: Tensor?) -> Tensor {
-        guard let weights = weights as? CPUConvolutionWeights else { preconditionFailure("weights of another backend") }
+    package func enlargingWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any ConvolutionWeights {
         precondition(
-            x.shape.count == 4 && x.shape[3] == weights.inputs && x.dtype == weights.dtype
-                && x.shape[0] >= weights.kernel[0],
-            "a convolution of \(x.dtype) \(x.shape) by \(weights.dtype) \(weights.kernel) from \(weights.inputs)")
-        let frames = x.shape[0] - weights.kernel[0] + 1
-        let shape = [frames, x.shape[1], x.shape[2], weights.outputs]
-        precondition(residual.map { $0.shape == shape && $0.dtype == x.dtype } ?? true, "a residual of another shape")
-        if let pointwise = weights.pointwise {
-            var y = cpuLinear(x.reshaped([x.count / weights.inputs, weights.inputs]), pointwise, activation: .none)
-            if let residual { addGated(&y, residual.reshaped(y.shape), gate: nil) }
-            return y.reshaped(shape)
-        }
-        var y = Tensor(uninitialized: shape, dtype: x.dtype)
-        let isWidened = x.dtype == .bfloat16 && !hasConvolutions
-        let pass = ConvolutionPass(
-            frames: frames, height: x.shape[1], width: x.shape[2], weights: weights, x: x.readAddress,
-            residual: residual?.readAddress, y: y.writeAddress(), type: type(of: x), isWidened: isWidened)
-        withExtendedLifetime((x, residual, weights)) { run(pass) }
-        return y
-    }
-
-    /// Each part makes one band of rows of one frame from a padded copy of the rows it needs.
-    private func run(_ pass: ConvolutionPass) {
-        guard pass.frames > 0, pass.height > 0, pass.width > 0 else { return }
-        let full = pass.shape(rows: pass.bandHeight), tailRows = pass.height - (pass.bands - 1) * pass.bandHeight
-        guard let plans, let plan = plans.plan(.convolution(full, likeHeight: nil)) else {
-            preconditionFailure("oneDNN has no convolution \(full)")
-        }
-        var tailPlan = plan
-        if tailRows != pass.bandHeight {
-            let tail = pass.shape(rows: tailRows)
-            guard
-                let found = plans.plan(.convolution(tail, likeHeight: pass.bandHeight), like: plan)
-                    ?? plans.plan(.convolution(tail, likeHeight: nil))
-            else { preconditionFailure("oneDNN has no convolution \(tail)") }
-            tailPlan = found
-        }
-        let packed = pass.weights.packed(for: plan), tailPacked = pass.weights.packed(for: tailPlan)
-        let bias = Tensor.vector(pass.weights.bias, pass.weights.outputs, "bias")
-        let finalTailPlan = tailPlan
-        withExtendedLifetime((packed, tailPacked)) {
-            pool.run(pass.frames * pass.bands) { part, member in
-                cln_use_one_thread()
-                let isTail = part % pass.bands == pass.bands - 1
-                runBand(
-                    pass, frame: part / pass.bands, first: part % pass.bands * pass.bandHeight,
-                    rows: isTail ? tailRows : pass.bandHeight, plan: isTail ? finalTailPlan : plan,
-                    packed: (isTail ? tailPacked : packed).readAddress, bias: bias, member: member)
+            weight.shape.count == 5 && Array(weight.shape[2...]) == [1, 3, 3],
+            "only 3×3 convolutions are folded into an enlargement, not \(weight.shape)")
+        let phases = [0, 1].flatMap { row in
+            [0, 1].map { column in
+                ConvolutionPhase(
+                    weights: packedTaps(folded(weight, row: row, column: column), bias: bias, dtype: dtype),
+                    taps: [0, 1].flatMap { y in [0, 1].map { .init(frame: 0, y: row - 1 + y, x: column - 1 + $0) } },
+                    row: row, column: column)
             }
         }
+        return CPUConvolutionWeights(
+            inputs: weight.shape[1], outputs: weight.shape[0], kernel: [1, 3, 3], dtype: dtype, phases: phases)
     }
 
-    private func runBand(
-        _ pass: ConvolutionPass, frame: Int, first: Int, rows: Int, plan: LinearPlan, packed: UnsafeRawPointer,
-        bias: UnsafePointer<Float>?, member: Int
-    ) {
-        let pixels = rows * pass.width, outputs = pass.weights.outputs
-        let inputBytes = aligned(pass.paddedByteCount(rows: rows))
-        let wideBytes = pass.isWidened ? aligned(pixels * outputs * 4) : 0
-        let input = scratch.bytes(inputBytes + wideBytes + plan.scratchByteCount, member: member)
-        copyPadded(pass, frame: frame, first: first, rows: rows, into: input)
-        let offset = (frame * pass.height + first) * pass.width * outputs * pass.elementBytes
-        let byteCount = pixels * outputs * pass.elementBytes
-        let planScratch = input + inputBytes + wideBytes
-        if !pass.isWidened {
-            if let residual = pass.residual {
-                (pass.y + offset).copyMemory(from: residual + offset, byteCount: byteCount)
-            }
-            plan.run(input, packed: packed, bias: bias, into: pass.y + offset, scratch: planScratch)
-            return
-        }
-        let wide = input + inputBytes
-        if let residual = pass.residual {
-            kernels.convert(CK_BF16, residual + offset, CK_F32, wide, Int64(pixels * outputs))
-        }
-        plan.run(input, packed: packed, bias: bias, into: wide, scratch: planScratch)
-        kernels.convert(CK_F32, wide, CK_BF16, pass.y + offset, Int64(pixels * outputs))
+    private func packedTaps(_ weight: Tensor, bias: Tensor?, dtype: DType) -> PackedWeights {
+        let taps = weight.shape[2...].reduce(1, *), inputs = weight.shape[1]
+        let layout = PackedWeights.Layout(
+            outputs: weight.shape[0], segments: taps, depth: inputs, outputStride: inputs * taps, segmentStride: 1,
+            channelStride: taps)
+        return PackedWeights(
+            weight, layout, bias: bias, type: dtype == .float32 ? CK_F32 : CK_BF16, kernels: kernels, pool: pool)
     }
 
-    /// The rows that a band reads, from `kt` frames, with zeros around the image.
-    private func copyPadded(
-        _ pass: ConvolutionPass, frame: Int, first: Int, rows: Int, into target: UnsafeMutableRawPointer
-    ) {
-        let side = pass.weights.kernel[2] / 2 * pass.weights.inputs * pass.inputElementBytes
-        let elements = pass.width * pass.weights.inputs
-        let inner = elements * pass.inputElementBytes, rowBytes = inner + 2 * side
-        let above = pass.weights.kernel[1] / 2
-        var to = target
-        for plane in frame..<(frame + pass.weights.kernel[0]) {
-            for y in (first - above)..<(first + rows + above) {
-                defer { to += rowBytes }
-                guard y >= 0, y < pass.height else {
-                    to.initializeMemory(as: UInt8.self, repeating: 0, count: rowBytes)
-                    continue
+    /// `[outputs, inputs, 1, 2, 2]` for results at (row, column) of an enlarged pixel: of the three taps of an axis, the
+    /// two that fall on the same source pixel are added. In the first half of a pixel these are the last two.
+    private func folded(_ weight: Tensor, row: Int, column: Int) -> Tensor {
+        let source = weight.converted(to: .float32).floats(), count = weight.shape[0] * weight.shape[1]
+        var result = [Float](repeating: 0, count: count * 4)
+        for index in 0..<count {
+            for y in 0..<3 {
+                for x in 0..<3 {
+                    let half = (row == 0 ? min(y, 1) : y / 2) * 2 + (column == 0 ? min(x, 1) : x / 2)
+                    result[index * 4 + half] += source[index * 9 + y * 3 + x]
                 }
-                let from = pass.x + (plane * pass.height + y) * elements * pass.elementBytes
-                to.initializeMemory(as: UInt8.self, repeating: 0, count: side)
-                kernels.convert(pass.type, from, pass.isWidened ? CK_F32 : pass.type, to + side, Int64(elements))
-                (to + side + inner).initializeMemory(as: UInt8.self, repeating: 0, count: side)
+            }
+        }
+        return Tensor(result, shape: [weight.shape[0], weight.shape[1], 1, 2, 2])
+    }
+
+    package func convolution(
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: ConvolutionAddition?
+    ) -> [Tensor] {
+        guard let weights = weights as? CPUConvolutionWeights else { preconditionFailure("weights of another backend") }
+        precondition(weights.enlargement == 1, "enlarging weights in a plain convolution")
+        return run(ConvolutionRun(frames: frames, weights: weights, added: added, backend: self))
+    }
+
+    package func enlargedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor] {
+        guard let weights = weights as? CPUConvolutionWeights else { preconditionFailure("weights of another backend") }
+        precondition(weights.enlargement == 2, "plain weights in an enlarging convolution")
+        return run(ConvolutionRun(frames: frames, weights: weights, added: nil, backend: self))
+    }
+
+    private func run(_ run: ConvolutionRun) -> [Tensor] {
+        var results = (0..<run.count).map { _ in storage.tensor(run.resultShape, run.dtype) }
+        guard run.count > 0, results[0].count > 0 else { return results }
+        let targets = results.indices.map { results[$0].writeAddress() }
+        let bytes = run.scratchBytes
+        withExtendedLifetime(run) {
+            pool.run(run.partCount) { part, member in
+                run.compute(
+                    run.part(part), into: targets, scratch: scratch.bytes(bytes, member: member), kernels: kernels)
+            }
+        }
+        return results
+    }
+}
+
+/// One convolution on its way: frames as words, tiles of pixels, and what is added.
+private struct ConvolutionRun {
+    let weights: CPUConvolutionWeights
+    let dtype: DType
+    let height: Int
+    let width: Int
+    /// Frames of the result.
+    let count: Int
+    private let words: [FrameWords]
+    private let residual: [Tensor]?
+    private let projected: (frames: [FrameWords], weights: CPULinearWeights)?
+    private let bias: Tensor?
+    private let kind: ck_type
+    private let tiles: [PixelTile]
+    private let columnRanges: [Range<Int>]
+    private let zeros: UnsafeRawPointer
+
+    /// Pixels and columns of one tile: its sums and a panel of weights share a core's second-level cache.
+    private static let pixelTile = 240, columnTile = 256
+
+    init(frames: [Tensor], weights: CPUConvolutionWeights, added: ConvolutionAddition?, backend: CPUBackend) {
+        precondition(frames.count >= weights.kernel[0], "\(frames.count) frames under a kernel \(weights.kernel)")
+        let shape = frames[0].shape
+        precondition(
+            shape.count == 3 && shape[2] == weights.inputs
+                && frames.allSatisfy { $0.shape == shape && $0.dtype == weights.dtype },
+            "a convolution of \(frames[0].dtype) \(shape) by \(weights.dtype) \(weights.kernel) from \(weights.inputs)")
+        self.weights = weights
+        dtype = weights.dtype
+        height = shape[0]
+        width = shape[1]
+        count = frames.count - weights.kernel[0] + 1
+        kind = backend.type(of: frames[0])
+        words = frames.map { FrameWords($0, backend: backend) }
+        zeros = weights.zeros.readAddress
+        let own = weights.phases[0].weights
+        switch added {
+        case .projected(let others, let linear):
+            let linear = backend.cpuWeights(linear)
+            precondition(
+                linear.outputs == weights.outputs && linear.packed.type == own.type, "a shortcut of another kind")
+            projected = (others.map { FrameWords($0, backend: backend) }, linear)
+            residual = nil
+            bias = Self.sum(own.bias, linear.packed.bias)
+        case .frames(let others):
+            projected = nil
+            residual = others
+            bias = own.bias
+        case nil:
+            projected = nil
+            residual = nil
+            bias = own.bias
+        }
+        let (frameCount, type) = (count, dtype)
+        precondition(
+            added.map { added in
+                added.frames.count == frameCount
+                    && added.frames.allSatisfy { Array($0.shape[..<2]) == Array(shape[..<2]) && $0.dtype == type }
+            } ?? true, "an addition of another shape")
+        precondition(residual?.allSatisfy { $0.shape[2] == weights.outputs } ?? true, "a residual of another width")
+        tiles = PixelTile.tiles(height: height, width: width, pixels: Self.pixelTile)
+        columnRanges = stride(from: 0, to: weights.outputs, by: Self.columnTile).map {
+            $0..<min(weights.outputs, $0 + Self.columnTile)
+        }
+    }
+
+    private static func sum(_ a: Tensor?, _ b: Tensor?) -> Tensor? {
+        guard let a, let b else { return a ?? b }
+        return Tensor(zip(a.floats(), b.floats()).map { $0 + $1 }, shape: a.shape)
+    }
+
+    var resultShape: [Int] { [height * weights.enlargement, width * weights.enlargement, weights.outputs] }
+    var partCount: Int { count * weights.phases.count * columnRanges.count * tiles.count }
+    var scratchBytes: Int {
+        let pixels = tiles.map(\.count).max() ?? 0, segments = weights.phases[0].taps.count
+        return ProductTile.scratchBytes(rows: pixels, columns: Self.columnTile, segments: segments + 1)
+            + aligned(ProductTile.slots(pixels) * 8)
+    }
+
+    struct Part {
+        var frame: Int
+        var phase: ConvolutionPhase
+        var tile: PixelTile
+        var columns: Range<Int>
+    }
+
+    /// Tiles vary fastest, so that threads share the weights they read.
+    func part(_ index: Int) -> Part {
+        let tile = index % tiles.count, rest = index / tiles.count
+        let columns = rest % columnRanges.count, image = rest / columnRanges.count
+        return Part(
+            frame: image / weights.phases.count, phase: weights.phases[image % weights.phases.count],
+            tile: tiles[tile], columns: columnRanges[columns])
+    }
+
+    func compute(
+        _ part: Part, into targets: [UnsafeMutableRawPointer], scratch: UnsafeMutableRawPointer, kernels: ck_table
+    ) {
+        let pixels = part.tile.count, slots = ProductTile.slots(pixels)
+        let shortcutBytes = aligned(slots * 8)
+        var tile = ProductTile(
+            part.phase.weights, rows: pixels, first: part.columns.lowerBound, columns: part.columns.count,
+            scratch: scratch + shortcutBytes, kernels: kernels
+        ) { list in
+            for (segment, tap) in part.phase.taps.enumerated() {
+                locate(words[part.frame + tap.frame], part.tile, dy: tap.y, dx: tap.x, into: list + segment * slots)
+            }
+        }
+        if let projected {
+            tile = ProductTile(
+                projected.weights.packed, rows: pixels, first: part.columns.lowerBound, columns: part.columns.count,
+                scratch: scratch, kernels: kernels, addingTo: tile
+            ) { list in locate(projected.frames[part.frame], part.tile, dy: 0, dx: 0, into: list) }
+        }
+        finish(part, tile, into: targets[part.frame], kernels: kernels)
+    }
+
+    private func finish(_ part: Part, _ tile: ProductTile, into target: UnsafeMutableRawPointer, kernels: ck_table) {
+        let outputs = weights.outputs, scale = weights.enlargement, elementBytes = dtype.byteCount
+        let added = residual?[part.frame].readAddress
+        let bias = bias?.vector(outputs, "bias").advanced(by: part.columns.lowerBound)
+        for y in part.tile.rows {
+            let row = y * scale + part.phase.row, column = part.tile.columns.lowerBound * scale + part.phase.column
+            let offset = ((row * width * scale + column) * outputs + part.columns.lowerBound) * elementBytes
+            let sums = tile.sums + (y - part.tile.rows.lowerBound) * part.tile.columns.count * tile.stride
+            kernels.finish_product(
+                kind, CK_NONE, sums, Int64(tile.stride), bias, added.map { $0 + offset }, target + offset,
+                Int64(outputs * scale), Int64(part.tile.columns.count), Int64(part.columns.count))
+        }
+    }
+
+    /// Where every pixel of a tile reads its words, shifted by (dy, dx); zeros outside the image.
+    private func locate(
+        _ frame: FrameWords, _ tile: PixelTile, dy: Int, dx: Int, into list: UnsafeMutablePointer<UnsafeRawPointer>
+    ) {
+        var slot = 0
+        for y in tile.rows {
+            let isInside = y + dy >= 0 && y + dy < height
+            let row = frame.address + (y + dy) * width * frame.stride
+            for x in tile.columns {
+                let from = x + dx
+                list[slot] = isInside && from >= 0 && from < width ? row + from * frame.stride : zeros
+                slot += 1
             }
         }
     }
 }
 
-/// One convolution in addresses. Bands depend on the image size alone.
-private struct ConvolutionPass {
-    var frames: Int
-    var height: Int
-    var width: Int
-    var weights: CPUConvolutionWeights
-    var x: UnsafeRawPointer
-    var residual: UnsafeRawPointer?
-    var y: UnsafeMutableRawPointer
-    var type: ck_type
-    /// bfloat16 tensors, float32 arithmetic: where oneDNN has no bfloat16.
-    var isWidened: Bool
+/// A rectangle of pixels.
+struct PixelTile: Sendable {
+    var rows: Range<Int>
+    var columns: Range<Int>
 
-    var elementBytes: Int { type == CK_F32 ? 4 : 2 }
-    var inputElementBytes: Int { isWidened ? 4 : elementBytes }
-    /// Bands of about equal height, of 8 rows or about 1024 pixels: work enough for a part, small enough for its cache.
-    var bands: Int {
-        let wanted = max(8, 1024 / max(1, width))
-        let count = max(1, (height + wanted - 1) / wanted)
-        let rows = (height + count - 1) / count
-        return (height + rows - 1) / rows
-    }
-    var bandHeight: Int {
-        let wanted = max(8, 1024 / max(1, width))
-        let count = max(1, (height + wanted - 1) / wanted)
-        return (height + count - 1) / count
-    }
+    var count: Int { rows.count * columns.count }
 
-    func shape(rows: Int) -> ConvolutionShape {
-        ConvolutionShape(
-            height: rows, width: width, inputs: weights.inputs, outputs: weights.outputs, kernel: weights.kernel,
-            isBFloat16: type == CK_BF16 && !isWidened, hasBias: weights.bias != nil, adds: residual != nil)
+    /// Whole rows where several fit a tile of about `pixels`, else even pieces of one row.
+    static func tiles(height: Int, width: Int, pixels: Int) -> [PixelTile] {
+        guard height > 0, width > 0 else { return [] }
+        if width <= pixels {
+            let step = max(1, pixels / width)
+            return stride(from: 0, to: height, by: step).map {
+                PixelTile(rows: $0..<min(height, $0 + step), columns: 0..<width)
+            }
+        }
+        let pieces = (width + pixels - 1) / pixels, step = (width + pieces - 1) / pieces
+        return (0..<height).flatMap { y in
+            stride(from: 0, to: width, by: step).map {
+                PixelTile(rows: y..<y + 1, columns: $0..<min(width, $0 + step))
+            }
+        }
     }
+}
 
-    func paddedByteCount(rows: Int) -> Int {
-        weights.kernel[0] * (rows + weights.kernel[1] - 1) * (width + weights.kernel[2] - 1) * weights.inputs
-            * inputElementBytes
+/// A frame in the words of a product: where it lies, or a converted copy.
+private struct FrameWords {
+    private let holder: Tensor
+    let address: UnsafeRawPointer
+    /// Bytes from one pixel to the next.
+    let stride: Int
+
+    init(_ frame: Tensor, backend: CPUBackend) {
+        let kind = backend.type(of: frame), kernels = backend.kernels, (rows, depth) = backend.rowsAndChannels(frame)
+        guard !kernels.product_reads_rows(kind, Int64(depth)) else {
+            holder = frame
+            address = frame.readAddress
+            stride = depth * frame.dtype.byteCount
+            return
+        }
+        stride = Int(kernels.product_words(kind, Int64(depth))) * 4
+        var words = backend.storage.tensor([rows * stride], .uint8)
+        let target = words.writeAddress(), source = frame.readAddress
+        withExtendedLifetime(frame) {
+            backend.pool.run(rows: rows, grain: backend.grain(channels: depth)) { part, _ in
+                kernels.row_words(
+                    kind, source, Int64(depth), Int64(depth), Int64(part.lowerBound), Int64(part.upperBound), target)
+            }
+        }
+        holder = words
+        address = UnsafeRawPointer(target)
     }
 }

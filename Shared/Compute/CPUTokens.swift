@@ -28,26 +28,29 @@ extension CPUBackend {
         }
     }
 
-    package func normalizeHeads(
-        _ x: Tensor, heads: Int, weight: Tensor, bias: Tensor, epsilon: Float,
-        cosines: Tensor?, sines: Tensor?, rotaryStart: Int
+    package func modulatedNorm(
+        _ x: Tensor, spans: [NormSpan], weight: Tensor?, bias: Tensor?, epsilon: Float
     ) -> Tensor {
-        let (rows, channels) = rowsAndChannels(x)
-        precondition(heads > 0 && channels % heads == 0, "\(channels) channels in \(heads) heads")
-        let headSize = channels / heads
-        precondition(headSize <= CK_HEAD_LIMIT, "heads of \(headSize) channels")
-        precondition((cosines == nil) == (sines == nil), "cosines and sines come together")
-        precondition(cosines == nil || headSize % 2 == 0, "a rotation needs channel pairs, not \(headSize) channels")
-        let angles = max(0, rows - rotaryStart) * headSize
-        let w = weight.vector(headSize, "weight"), b = bias.vector(headSize, "bias")
-        let c = Tensor.vector(cosines, angles, "cosines"), s = Tensor.vector(sines, angles, "sines")
-        return withExtendedLifetime((weight, bias, cosines, sines)) {
-            mapped(x, rows: rows, channels: channels) { type, from, to, part in
-                kernels.normalize_heads(
-                    type, from, to, Int64(heads), Int64(headSize), epsilon, w, b, c, s, Int64(rotaryStart),
-                    Int64(part.lowerBound), Int64(part.upperBound))
+        let channels = rowsAndChannels(x).channels, kind = type(of: x), rowBytes = channels * x.dtype.byteCount
+        let w = Tensor.vector(weight, channels, "weight"), b = Tensor.vector(bias, channels, "bias")
+        let rows = spans.reduce(0) { $0 + $1.rows.count }
+        precondition(
+            x.shape.count == 2 && spans.allSatisfy { $0.rows.upperBound <= x.shape[0] },
+            "rows \(spans.map(\.rows)) of \(x.shape)")
+        var result = storage.tensor([rows, channels], x.dtype)
+        let target = result.writeAddress()
+        withExtendedLifetime((x, weight, bias, spans)) {
+            let source = x.readAddress
+            pool.run(rows: rows, grain: grain(channels: channels)) { part, _ in
+                forEachRun(of: spans.map(\.rows), within: part) { span, from, to, count in
+                    kernels.layer_norm(
+                        kind, source + from * rowBytes, target + to * rowBytes, Int64(channels), epsilon, w, b,
+                        spans[span].scale.vector(channels, "scale"), spans[span].shift.vector(channels, "shift"), 0,
+                        Int64(count))
+                }
             }
         }
+        return result
     }
 
     package func addGated(_ x: inout Tensor, _ y: Tensor, gate: Tensor?) {
@@ -119,7 +122,7 @@ extension CPUBackend {
         _ kernel: (ck_type, UnsafeRawPointer, UnsafeMutableRawPointer, Range<Int>) -> Void
     ) -> Tensor {
         let kind = type(of: x)
-        var result = Tensor(uninitialized: x.shape, dtype: x.dtype)
+        var result = storage.tensor(x.shape, x.dtype)
         let target = result.writeAddress()
         withExtendedLifetime(x) {
             let source = x.readAddress

@@ -2,43 +2,34 @@ import CKernels
 package import Tensor
 
 extension CPUBackend {
-    package func groupNorm(
-        _ x: Tensor, groups: Int, epsilon: Float, weight: Tensor, bias: Tensor, silu: Bool
-    ) -> Tensor {
-        let (rows, channels) = rowsAndChannels(x)
-        let affine = channelAffine(x, groups: groups, epsilon: epsilon, weight: weight, bias: bias)
-        return affine.factor.withUnsafeBufferPointer { factor in
-            affine.offset.withUnsafeBufferPointer { offset in
-                guard let f = factor.baseAddress, let o = offset.baseAddress else { return x }
-                return mapped(x, rows: rows, channels: channels) { type, from, to, part in
-                    kernels.channel_affine(
-                        type, from, to, Int64(channels), f, o, silu, Int64(part.lowerBound), Int64(part.upperBound))
-                }
+    package func applied(_ affine: ChannelAffine, to frame: Tensor, silu: Bool) -> Tensor {
+        let (rows, channels) = rowsAndChannels(frame)
+        let f = affine.factor.vector(channels, "factor"), o = affine.offset.vector(channels, "offset")
+        return withExtendedLifetime(affine) {
+            mapped(frame, rows: rows, channels: channels) { type, from, to, part in
+                kernels.channel_affine(
+                    type, from, to, Int64(channels), f, o, silu, Int64(part.lowerBound), Int64(part.upperBound))
             }
         }
     }
 
-    package func spatialNorm(
-        _ x: Tensor, groups: Int, epsilon: Float, weight: Tensor, bias: Tensor,
-        scale: Tensor, shift: Tensor, frameMap: [Int], silu: Bool
+    package func applied(
+        _ affine: ChannelAffine, to frame: Tensor, scale: Tensor, shift: Tensor, silu: Bool
     ) -> Tensor {
         precondition(
-            x.shape.count == 4 && scale.shape.count == 4 && scale.shape == shift.shape && scale.dtype == shift.dtype,
-            "a spatial norm of \(x.shape) by \(scale.shape) and \(shift.shape)")
-        let height = x.shape[1], width = x.shape[2], channels = x.shape[3]
-        let latentHeight = scale.shape[1], latentWidth = scale.shape[2], latentType = type(of: scale)
-        precondition(scale.shape[3] == channels && frameMap.count == x.shape[0], "a spatial norm of \(x.shape)")
-        precondition(frameMap.allSatisfy { 0 <= $0 && $0 < scale.shape[0] }, "frames \(frameMap) of \(scale.shape)")
-        let affine = channelAffine(x, groups: groups, epsilon: epsilon, weight: weight, bias: bias)
-        let rowBytes = width * channels * x.dtype.byteCount
+            frame.shape.count == 3 && scale.shape.count == 3 && scale.shape == shift.shape
+                && scale.dtype == shift.dtype && scale.shape[2] == frame.shape[2],
+            "a spatial norm of \(frame.shape) by \(scale.shape) and \(shift.shape)")
+        let height = frame.shape[0], width = frame.shape[1], channels = frame.shape[2]
+        let latentHeight = scale.shape[0], latentWidth = scale.shape[1], latentType = type(of: scale)
+        let rowBytes = width * channels * frame.dtype.byteCount
         let latentRowBytes = latentWidth * channels * scale.dtype.byteCount
-        let factors = Tensor(affine.factor, shape: [channels]), offsets = Tensor(affine.offset, shape: [channels])
-        let f = factors.vector(channels, "factor"), o = offsets.vector(channels, "offset")
-        return withExtendedLifetime((scale, shift, factors, offsets)) {
+        let f = affine.factor.vector(channels, "factor"), o = affine.offset.vector(channels, "offset")
+        return withExtendedLifetime((scale, shift, affine)) {
             let s = scale.readAddress, h = shift.readAddress
-            return mapped(x, rows: x.shape[0] * height, channels: width * channels) { type, from, to, part in
+            return mapped(frame, rows: height, channels: width * channels) { type, from, to, part in
                 for row in part {
-                    let latentRow = frameMap[row / height] * latentHeight + row % height * latentHeight / height
+                    let latentRow = row * latentHeight / height
                     kernels.spatial_affine(
                         type, from + row * rowBytes, to + row * rowBytes, Int64(width), Int64(channels), f, o,
                         latentType, s + latentRow * latentRowBytes, h + latentRow * latentRowBytes,
@@ -48,51 +39,30 @@ extension CPUBackend {
         }
     }
 
-    package func upsampled(_ x: Tensor, frames: [Int]) -> Tensor {
-        precondition(
-            x.shape.count == 4 && frames.allSatisfy { 0 <= $0 && $0 < x.shape[0] }, "frames \(frames) of \(x.shape)")
-        let height = x.shape[1], width = x.shape[2], channels = x.shape[3]
-        let pixel = channels * x.dtype.byteCount, row = width * pixel
-        var result = Tensor(uninitialized: [frames.count, 2 * height, 2 * width, channels], dtype: x.dtype)
-        let target = result.writeAddress()
-        withExtendedLifetime(x) {
-            let source = x.readAddress
-            pool.run(rows: frames.count * height, grain: grain(channels: 4 * width * channels)) { part, _ in
-                for index in part {
-                    let from = source + (frames[index / height] * height + index % height) * row
-                    let to = target + index * 4 * row
-                    ck_repeat_pixels(from, to, Int64(width), Int64(pixel))
-                    (to + 2 * row).copyMemory(from: to, byteCount: 2 * row)
-                }
-            }
-        }
-        return result
-    }
-
-    /// GroupNorm as `x · factor + offset` per channel: statistics over each group's channels and all pixels.
-    /// Partial sums are double and belong to fixed ranges of pixels, added in their order.
-    private func channelAffine(
-        _ x: Tensor, groups: Int, epsilon: Float, weight: Tensor, bias: Tensor
-    ) -> (factor: [Float], offset: [Float]) {
-        let (rows, channels) = rowsAndChannels(x), kind = type(of: x)
+    /// Statistics over each group's channels and all pixels. Partial sums are double and belong to fixed ranges of
+    /// pixels, added in their order.
+    package func groupAffine(
+        _ frames: [Tensor], groups: Int, epsilon: Float, weight: Tensor, bias: Tensor
+    ) -> ChannelAffine {
+        let (rows, channels) = rowsAndChannels(frames[0]), kind = type(of: frames[0])
         precondition(groups > 0 && channels % groups == 0, "\(channels) channels in \(groups) groups")
+        precondition(frames.allSatisfy { $0.shape == frames[0].shape && $0.dtype == frames[0].dtype }, "frames differ")
         let w = weight.vector(channels, "weight"), b = bias.vector(channels, "bias")
-        let step = grain(channels: channels), parts = (rows + step - 1) / step
+        let step = grain(channels: channels), pieces = (rows + step - 1) / step, parts = pieces * frames.count
         var partial = [Double](repeating: 0, count: parts * 2 * channels)
         partial.withUnsafeMutableBufferPointer { sums in
             guard let base = sums.baseAddress else { return }
-            withExtendedLifetime(x) {
-                let source = x.readAddress
-                pool.run(rows: rows, grain: step) { part, _ in
-                    let place = base + part.lowerBound / step * 2 * channels
+            withExtendedLifetime(frames) {
+                pool.run(parts) { part, _ in
+                    let place = base + part * 2 * channels, first = part % pieces * step
                     kernels.channel_sums(
-                        kind, source, Int64(channels), Int64(part.lowerBound), Int64(part.upperBound), place,
-                        place + channels)
+                        kind, frames[part / pieces].readAddress, Int64(channels), Int64(first),
+                        Int64(min(rows, first + step)), place, place + channels)
                 }
             }
         }
         var factor = [Float](repeating: 0, count: channels), offset = factor
-        let size = channels / groups, count = Double(rows * size)
+        let size = channels / groups, count = Double(frames.count * rows * size)
         withExtendedLifetime((weight, bias)) {
             for group in 0..<groups {
                 var sum = 0.0, squares = 0.0
@@ -110,6 +80,7 @@ extension CPUBackend {
                 }
             }
         }
-        return (factor, offset)
+        return ChannelAffine(
+            factor: Tensor(factor, shape: [channels]), offset: Tensor(offset, shape: [channels]))
     }
 }

@@ -38,14 +38,10 @@ package struct LoggingOptions: ParsableArguments {
 /// The way every executable starts.
 package enum Launch {
     /// Merges configuration, parses, runs `command` and exits: 0 done, 1 failed, 2 wrong usage.
-    ///
-    /// - Parameter compute: whether this process multiplies matrices; it then runs with library threads that park
-    ///   instead of spinning and with the library's own choice of kernels.
     package static func run<Command: AsyncParsableCommand>(
-        _ command: Command.Type, service: String, compute: Bool
+        _ command: Command.Type, service: String
     ) async -> Never {
         signal(SIGPIPE, SIG_IGN)
-        if compute { restartWithQuietThreadsIfNeeded() }
         followSupervisor()
         do {
             let arguments = try mergedArguments(command, Array(CommandLine.arguments.dropFirst()))
@@ -89,22 +85,6 @@ package enum Launch {
         let merged = try ConfigurationSources(helpMessage: help).merged(
             arguments: Array(arguments[depth...]), environment: ProcessInfo.processInfo.environment)
         return arguments[..<depth] + merged
-    }
-
-    /// libgomp and OpenBLAS read their variables while they load, so they must be there before the process starts
-    /// (docs/performance.md): spinning library threads cost a third of the throughput.
-    private static func restartWithQuietThreadsIfNeeded() {
-        let wanted = ["OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "OPENBLAS_THREAD_TIMEOUT": "4"]
-        let unwanted = ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"]
-        let environment = ProcessInfo.processInfo.environment
-        let ready =
-            wanted.allSatisfy { environment[$0.key] == $0.value } && unwanted.allSatisfy { environment[$0] == nil }
-        guard !ready else { return }
-        for (name, value) in wanted { setenv(name, value, 1) }
-        for name in unwanted { unsetenv(name) }
-        var arguments = CommandLine.arguments.map { strdup($0) } + [nil]
-        execv("/proc/self/exe", &arguments)
-        report("warning: cannot restart with quiet library threads: \(String(cString: strerror(errno)))")
     }
 
     /// A process that `zoetrope generate` or `serve` started ends when that process is gone, however it died.

@@ -1,7 +1,7 @@
 /// The house's rules, once (docs/architecture.md): a target may depend only on targets of a layer above it in this list.
 enum Layers {
     static let modules: [[String]] = [
-        ["CZeroMQ", "CProtobufC", "CFFmpeg", "CPlatform", "CWire", "CKernels", "CLinear"],
+        ["CZeroMQ", "CProtobufC", "CFFmpeg", "CPlatform", "CWire", "CKernels"],
         ["Failure"],
         ["Tensor", "Runtime", "DemoModel"],
         ["Wire", "Compute", "Checkpoint"],
@@ -25,7 +25,6 @@ enum Layers {
         "CWire": ["Wire"],
         "CProtobufC": ["Wire", "CWire"],
         "CFFmpeg": ["Media"],
-        "CLinear": ["Compute"],
         "CKernels": ["Compute", "Tensor"],
         "CPlatform": ["Runtime", "Wire", "Bus", "Compute"],
         "GRDB": ["Ledger"],
@@ -36,7 +35,7 @@ enum Layers {
     /// C headers that only one folder of `Shared` may include.
     static let headers: [(prefix: String, folder: String)] = [
         ("zmq", "CZeroMQ"), ("protobuf-c", "CProtobufC"), ("libav", "CFFmpeg"), ("libsw", "CFFmpeg"),
-        ("cblas", "CLinear"), ("openblas", "CLinear"), ("dnnl", "CLinear"), ("oneapi", "CLinear"), ("sqlite3", "none"),
+        ("cblas", "none"), ("openblas", "none"), ("dnnl", "none"), ("sqlite3", "none"),
     ]
 
     /// The tests that start more than one service in their process.

@@ -63,7 +63,7 @@ struct BenchCases {
         return BenchCase(
             name: "conv \(dtype) \(frames) \(height) \(width) \(inputs) \(outputs)",
             operations: 54 * Double(frames * height * width) * Double(inputs * outputs)
-        ) { [backend] in _ = backend.convolution(x, weights, residual: nil) }
+        ) { [backend] in _ = backend.convolution(x.slices, weights, added: nil) }
     }
 
     /// One guided forward of the transformer at the model's native size.

@@ -37,6 +37,6 @@ struct BenchCommand: AsyncParsableCommand {
 @main
 struct BenchMain {
     static func main() async {
-        await Launch.run(BenchCommand.self, service: "bench", compute: true)
+        await Launch.run(BenchCommand.self, service: "bench")
     }
 }

@@ -34,7 +34,8 @@ struct ConvolutionTests {
                 weights.inputs == shape.inputs && weights.outputs == shape.outputs && weights.kernel == shape.kernel)
             let added = randomTensor([shape.frames, shape.height, shape.width, shape.outputs], seed: 4, dtype: dtype)
             for residual in [nil, added] {
-                let y = backend.convolution(x, weights, residual: residual)
+                let y = Tensor.stacked(
+                    backend.convolution(x.slices, weights, added: residual.map { .frames($0.slices) }))
                 let expected = Reference.convolution(x, weight, bias: bias, residual: residual)
                 #expect(y.dtype == dtype && y.shape == expected.shape)
                 #expect(maxRelativeDifference(y, expected) < Backends.tolerance(dtype), "\(shape)")
@@ -51,8 +52,49 @@ struct ConvolutionTests {
             let x = randomTensor([3, height, width, 7], seed: 1, dtype: dtype)
             let expected = Reference.convolution(x, weight, bias: nil, residual: nil)
             #expect(
-                maxRelativeDifference(backend.convolution(x, weights, residual: nil), expected)
+                maxRelativeDifference(Tensor.stacked(backend.convolution(x.slices, weights, added: nil)), expected)
                     < Backends.tolerance(dtype))
+        }
+    }
+
+    @Test(
+        "a projected shortcut joins the sum with its bias", arguments: InstructionSet.allCases, Backends.dtypes)
+    func shortcut(set: InstructionSet, dtype: DType) throws {
+        let backend = try Backends.backend(set)
+        for (inputs, other, outputs) in [(16, 24, 40), (5, 3, 70)] {
+            let x = randomTensor([4, 5, 6, inputs], seed: 1, dtype: dtype)
+            let before = randomTensor([2, 5, 6, other], seed: 2, dtype: dtype)
+            let weight = randomTensor([outputs, inputs, 3, 3, 3], seed: 3, dtype: dtype)
+            let bias = randomTensor([outputs], seed: 4), ownBias = randomTensor([outputs], seed: 6)
+            let projection = randomTensor([outputs, other], seed: 5, dtype: dtype)
+            let y = Tensor.stacked(
+                backend.convolution(
+                    x.slices, backend.convolutionWeights(weight, bias: bias, dtype: dtype),
+                    added: .projected(
+                        before.slices, backend.linearWeights(projection, bias: ownBias, dtype: dtype))))
+            let added = Reference.linear(
+                before.reshaped([60, other]), projection, bias: ownBias, activation: .none)
+            let expected = Reference.convolution(
+                x, weight, bias: bias, residual: added.reshaped([2, 5, 6, outputs]))
+            #expect(maxRelativeDifference(y, expected) < Backends.tolerance(dtype))
+        }
+    }
+
+    @Test(
+        "the folded enlargement equals enlarging and then convolving", arguments: InstructionSet.allCases,
+        Backends.dtypes)
+    func enlarged(set: InstructionSet, dtype: DType) throws {
+        let backend = try Backends.backend(set)
+        for (height, width, inputs, outputs) in [(1, 1, 3, 4), (5, 3, 16, 33), (2, 130, 6, 70)] {
+            let x = randomTensor([2, height, width, inputs], seed: 1, dtype: dtype)
+            let weight = randomTensor([outputs, inputs, 1, 3, 3], seed: 2, dtype: dtype)
+            let bias = randomTensor([outputs], seed: 3)
+            let y = Tensor.stacked(
+                backend.enlargedConvolution(
+                    x.slices, backend.enlargingWeights(weight, bias: bias, dtype: dtype)))
+            let expected = Reference.convolution(Reference.enlarged(x), weight, bias: bias, residual: nil)
+            // Sums of two or four weights are rounded again in bfloat16.
+            #expect(maxRelativeDifference(y, expected) < 2 * Backends.tolerance(dtype))
         }
     }
 }

@@ -70,4 +70,54 @@ struct LinearTests {
         }
         #expect(backend.silu(Tensor([.nan], shape: [1])).floats()[0].isNaN)
     }
+
+    @Test(
+        "a product added to spans of rows goes through each span's gate", arguments: InstructionSet.allCases,
+        Backends.dtypes)
+    func gated(set: InstructionSet, dtype: DType) throws {
+        let backend = try Backends.backend(set)
+        for (rows, inputs, outputs) in [(9, 20, 70), (301, 33, 300)] {
+            let x = randomTensor([rows, inputs], seed: 1, dtype: dtype)
+            let weight = randomTensor([outputs, inputs], seed: 2, dtype: dtype), bias = randomTensor([outputs], seed: 3)
+            let weights = backend.linearWeights(weight, bias: bias, dtype: dtype)
+            let before = randomTensor([rows + 5, outputs], seed: 4, dtype: dtype),
+                gate = randomTensor([outputs], seed: 5)
+            let spans = [GateSpan(rows: 4..<7, gate: gate), GateSpan(rows: 8..<rows + 5, gate: nil)]
+            var target = before
+            backend.addLinear(x, weights, to: &target, spans: spans)
+            let product = Reference.linear(x, weight, bias: bias, activation: .none).floats(), g = gate.floats()
+            var expected = before.floats(), source = 0
+            for span in spans {
+                for row in span.rows {
+                    for column in 0..<outputs {
+                        expected[row * outputs + column] +=
+                            product[source * outputs + column] * (span.gate == nil ? 1 : g[column])
+                    }
+                    source += 1
+                }
+            }
+            #expect(source == rows)
+            #expect(maxRelativeDifference(target, Tensor(expected, shape: before.shape)) < Backends.tolerance(dtype))
+            #expect(
+                identical(target.rows(0..<4), before.rows(0..<4)) && identical(target.rows(7..<8), before.rows(7..<8)))
+        }
+    }
+
+    @Test(
+        "int8 weights give the product of the rounded operands exactly, and the product within a hundredth",
+        arguments: InstructionSet.allCases, Backends.dtypes)
+    func int8(set: InstructionSet, dtype: DType) throws {
+        let backend = try Backends.backend(set)
+        for (rows, inputs, outputs) in [(1, 1, 1), (7, 13, 17), (130, 100, 300), (5, 1027, 70)] {
+            let x = randomTensor([rows, inputs], seed: 1, dtype: dtype)
+            let weight = randomTensor([outputs, inputs], seed: 2, dtype: dtype), bias = randomTensor([outputs], seed: 3)
+            let weights = backend.linearWeights(weight, bias: bias, dtype: dtype, precision: .int8)
+            let y = backend.linear(x, weights, activation: .none)
+            let rounded = Reference.linear(
+                Reference.int8Rows(x), Reference.int8Rows(weight), bias: bias, activation: .none)
+            #expect(maxRelativeDifference(y, rounded) < Backends.tolerance(dtype), "\(rows)×\(inputs)×\(outputs)")
+            let exact = Reference.linear(x, weight, bias: bias, activation: .none)
+            #expect(maxRelativeDifference(y, exact) < 0.02)
+        }
+    }
 }

@@ -60,8 +60,8 @@ struct ParallelTests {
                 backend.linear(x, weights, activation: .geluTanh),
                 backend.attention(x, x, x, heads: 3, scale: 0.1, bias: nil),
                 backend.layerNorm(x, weight: one, bias: one, epsilon: 1e-5, scale: nil, shift: nil),
-                backend.convolution(video, kernel, residual: nil),
-                backend.groupNorm(tall, groups: 32, epsilon: 1e-6, weight: one, bias: one, silu: true),
+                Tensor.stacked(backend.convolution(video.slices, kernel, added: nil)),
+                backend.groupNorm(tall, groups: 32, weight: one, bias: one, silu: true),
             ]
         }
         for other in results[1...] {
@@ -86,11 +86,11 @@ struct ParallelTests {
 
 @Suite("Backend identity")
 struct IdentityTests {
-    @Test("the numerics name the kernels and both libraries, and do not change with threads")
+    @Test("the numerics name the kernels, and do not change with threads")
     func numerics() throws {
         let best = try Backends.backend(.best), generic = try Backends.backend(.generic)
         #expect(best.numerics == CPUBackend(threads: 1).numerics)
-        #expect(generic.numerics.hasPrefix("cpu/generic/") && generic.numerics.contains("/onednn-"))
+        #expect(generic.numerics.hasPrefix("cpu/generic/"))
         #expect(best.description.hasSuffix("2 threads)"))
     }
 }

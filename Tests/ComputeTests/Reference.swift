@@ -97,6 +97,33 @@ enum Reference {
         return Tensor(y, shape: [frames, height, width, outputs])
     }
 
+    /// Rows rounded to 255 steps of their largest magnitude.
+    static func int8Rows(_ x: Tensor) -> Tensor {
+        let width = x.shape[1]
+        var values = x.floats()
+        for row in 0..<x.shape[0] {
+            let range = row * width..<(row + 1) * width
+            let top = values[range].reduce(0) { max($0, abs($1)) }, step = top > 0 ? top / 127 : 1
+            for index in range { values[index] = (values[index] * (1 / step)).rounded(.toNearestOrEven) * step }
+        }
+        return Tensor(values, shape: x.shape)
+    }
+
+    /// Every pixel twice in both directions.
+    static func enlarged(_ x: Tensor) -> Tensor {
+        let height = x.shape[1], width = x.shape[2], channels = x.shape[3], values = x.floats()
+        var result: [Float] = []
+        for frame in 0..<x.shape[0] {
+            for row in 0..<2 * height {
+                for column in 0..<2 * width {
+                    let first = ((frame * height + row / 2) * width + column / 2) * channels
+                    result += values[first..<first + channels]
+                }
+            }
+        }
+        return Tensor(result, shape: [x.shape[0], 2 * height, 2 * width, channels])
+    }
+
     static func groupNorm(_ x: Tensor, groups: Int, epsilon: Float, weight: Tensor, bias: Tensor) -> Tensor {
         let channels = x.shape.last ?? 1, pixels = x.count / channels, size = channels / groups
         let a = x.floats(), w = weight.floats(), b = bias.floats()

@@ -64,11 +64,22 @@ struct TokenTests {
             let weight = randomTensor([size], seed: 5), bias = randomTensor([size], seed: 6)
             let cosines = randomTensor([rows - start, size], seed: 7),
                 sines = randomTensor([rows - start, size], seed: 8)
-            let y = backend.normalizeHeads(
-                x, heads: heads, weight: weight, bias: bias, epsilon: 1e-6, cosines: cosines, sines: sines,
-                rotaryStart: start)
-            let plain = backend.normalizeHeads(
-                x, heads: heads, weight: weight, bias: bias, epsilon: 1e-6, cosines: nil, sines: nil, rotaryStart: 0)
+            // Products by the identity, so that the sections are the rows themselves.
+            let width = heads * size,
+                identity = Tensor(
+                    (0..<3 * width * width).map { $0 / width % width == $0 % width ? 1 : 0 }, shape: [3 * width, width])
+            let weights = backend.linearWeights(identity, bias: nil, dtype: dtype)
+            let rotary = Rotary(cosines: cosines, sines: sines, start: start, period: rows)
+            let two = Tensor.concatenated([x, x])
+            let sections = backend.headSections(
+                two, weights, heads: heads,
+                norms: [
+                    HeadNorm(weight: weight, bias: bias, epsilon: 1e-6, rotary: rotary),
+                    HeadNorm(weight: weight, bias: bias, epsilon: 1e-6, rotary: nil), nil,
+                ])
+            let y = sections[0].rows(rows..<2 * rows), plain = sections[1].rows(0..<rows)
+            #expect(identical(sections[0].rows(0..<rows), y), "two sequences differ")
+            #expect(identical(sections[2], two), "a section without a norm is changed")
             var expected: [Float] = [], unrotated: [Float] = []
             let values = x.floats(), c = cosines.floats(), s = sines.floats()
             for row in 0..<rows {

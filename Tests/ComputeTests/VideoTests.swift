@@ -14,7 +14,7 @@ struct VideoTests {
             let weight = randomTensor([channels], seed: 2), bias = randomTensor([channels], seed: 3)
             let plain = Reference.groupNorm(x, groups: groups, epsilon: 1e-6, weight: weight, bias: bias)
             for silu in [false, true] {
-                let y = backend.groupNorm(x, groups: groups, epsilon: 1e-6, weight: weight, bias: bias, silu: silu)
+                let y = backend.groupNorm(x, groups: groups, weight: weight, bias: bias, silu: silu)
                 let values = plain.floats().map { silu ? Float(Reference.activate(Double($0), .silu)) : $0 }
                 let expected = Tensor(values, shape: x.shape)
                 #expect(maxAbsoluteDifference(y, expected) < 4 * Backends.tolerance(dtype), "\(pixels)×\(channels)")
@@ -27,7 +27,7 @@ struct VideoTests {
         let backend = try Backends.backend(.best)
         let x = Tensor(randomTensor([400 * 8], seed: 1).floats().map { $0 + 1000 }, shape: [1, 20, 20, 8])
         let one = Tensor([Float](repeating: 1, count: 8), shape: [8]), zero = Tensor(zeros: [8])
-        let y = backend.groupNorm(x, groups: 2, epsilon: 1e-6, weight: one, bias: zero, silu: false)
+        let y = backend.groupNorm(x, groups: 2, weight: one, bias: zero, silu: false)
         let expected = Reference.groupNorm(x, groups: 2, epsilon: 1e-6, weight: one, bias: zero)
         #expect(maxAbsoluteDifference(y, expected) < 1e-3)
     }
@@ -56,26 +56,13 @@ struct VideoTests {
                     let value = Double(normal[index]) * Double(s[latent]) + Double(h[latent])
                     expected[index] = Float(silu ? Reference.activate(value, .silu) : value)
                 }
-                let y = backend.spatialNorm(
-                    x, groups: 5, epsilon: 1e-6, weight: weight, bias: bias, scale: scale, shift: shift,
-                    frameMap: frameMap, silu: silu)
+                let affine = backend.groupAffine(x.slices, groups: 5, epsilon: 1e-6, weight: weight, bias: bias)
+                let y = Tensor.stacked(
+                    zip(x.slices, frameMap).map { frame, latent in
+                        backend.applied(
+                            affine, to: frame, scale: scale.slices[latent], shift: shift.slices[latent], silu: silu)
+                    })
                 #expect(maxAbsoluteDifference(y, Tensor(expected, shape: x.shape)) < 4 * Backends.tolerance(dtype))
-            }
-        }
-    }
-
-    @Test("upsampling repeats chosen frames and doubles rows and columns", arguments: Backends.dtypes)
-    func upsampled(dtype: DType) throws {
-        let backend = try Backends.backend(.best)
-        for (height, width, channels) in [(1, 1, 1), (3, 2, 5), (2, 7, 16)] {
-            let x = randomTensor([3, height, width, channels], seed: 1, dtype: dtype), frames = [0, 2, 2, 1]
-            let y = backend.upsampled(x, frames: frames)
-            #expect(y.shape == [4, 2 * height, 2 * width, channels])
-            let from = x.floats()
-            for (index, value) in y.floats().enumerated() {
-                let pixel = index / channels, column = pixel % (2 * width), row = pixel / (2 * width) % (2 * height)
-                let frame = frames[pixel / (4 * height * width)]
-                #expect(value == from[((frame * height + row / 2) * width + column / 2) * channels + index % channels])
             }
         }
     }
@@ -115,5 +102,13 @@ struct VideoTests {
                 }
             }
         }
+    }
+}
+
+extension CPUBackend {
+    /// GroupNorm of a whole activation, statistics and application in one.
+    func groupNorm(_ x: Tensor, groups: Int, weight: Tensor, bias: Tensor, silu: Bool) -> Tensor {
+        let affine = groupAffine(x.slices, groups: groups, epsilon: 1e-6, weight: weight, bias: bias)
+        return Tensor.stacked(x.slices.map { applied(affine, to: $0, silu: silu) })
     }
 }

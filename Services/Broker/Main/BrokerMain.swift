@@ -7,7 +7,7 @@ import Runtime
 
 @main
 struct BrokerMain {
-    static func main() async { await Launch.run(BrokerCommand.self, service: "broker", compute: false) }
+    static func main() async { await Launch.run(BrokerCommand.self, service: "broker") }
 }
 
 struct BrokerCommand: AsyncParsableCommand {

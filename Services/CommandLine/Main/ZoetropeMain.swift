@@ -4,6 +4,6 @@ import Runtime
 @main
 struct ZoetropeMain {
     static func main() async {
-        await Launch.run(ZoetropeCommand.self, service: "zoetrope", compute: false)
+        await Launch.run(ZoetropeCommand.self, service: "zoetrope")
     }
 }

@@ -7,7 +7,7 @@ import Stage
 @main
 struct DenoiserMain {
     static func main() async {
-        await Launch.run(DenoiserCommand.self, service: "denoiser", compute: true)
+        await Launch.run(DenoiserCommand.self, service: "denoiser")
     }
 }
 

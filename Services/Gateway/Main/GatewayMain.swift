@@ -10,7 +10,7 @@ import Runtime
 
 @main
 struct GatewayMain {
-    static func main() async { await Launch.run(GatewayCommand.self, service: "gateway", compute: false) }
+    static func main() async { await Launch.run(GatewayCommand.self, service: "gateway") }
 }
 
 struct GatewayCommand: AsyncParsableCommand {

@@ -8,7 +8,7 @@ import Stage
 @main
 struct PromptUpsamplerMain {
     static func main() async {
-        await Launch.run(PromptUpsamplerCommand.self, service: "prompt-upsampler", compute: false)
+        await Launch.run(PromptUpsamplerCommand.self, service: "prompt-upsampler")
     }
 }
 

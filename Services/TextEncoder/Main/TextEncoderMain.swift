@@ -7,7 +7,7 @@ import Stage
 @main
 struct TextEncoderMain {
     static func main() async {
-        await Launch.run(TextEncoderCommand.self, service: "text-encoder", compute: true)
+        await Launch.run(TextEncoderCommand.self, service: "text-encoder")
     }
 }
 

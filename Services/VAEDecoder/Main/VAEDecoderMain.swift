@@ -7,7 +7,7 @@ import Stage
 @main
 struct VAEDecoderMain {
     static func main() async {
-        await Launch.run(VAEDecoderCommand.self, service: "vae-decoder", compute: true)
+        await Launch.run(VAEDecoderCommand.self, service: "vae-decoder")
     }
 }
 

@@ -6,7 +6,7 @@ import VideoMuxerService
 @main
 struct VideoMuxerMain {
     static func main() async {
-        await Launch.run(VideoMuxerCommand.self, service: "video-muxer", compute: false)
+        await Launch.run(VideoMuxerCommand.self, service: "video-muxer")
     }
 }
 

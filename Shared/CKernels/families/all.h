@@ -4,5 +4,7 @@
 #include "elementwise.h"
 #include "norm.h"
 #include "group_norm.h"
+#include "tile.h"
+#include "product.h"
 #include "attention.h"
 #include "table.h"

@@ -67,8 +67,12 @@ static void to_floats(ck_type from, const void *x, float *y, int64_t count) {
 static void from_floats(const float *x, ck_type to, void *y, int64_t count) {
     if (to == CK_F16) return f16_of_floats(x, y, count);
     if (to == CK_BF16) {
-        for (int64_t i = 0; i < count; i += CK_LANES)
-            store_some(CK_BF16, y, i, count - i, load_some(CK_F32, x, i, count - i));
+        // Exact for subnormal numbers too, which the processor's own conversion flushes.
+        for (int64_t i = 0; i < count; i += CK_LANES) {
+            int64_t n = count - i < CK_LANES ? count - i : CK_LANES;
+            vh h = bf16_of_vf(load_some(CK_F32, x, i, n));
+            __builtin_memcpy((uint16_t *)y + i, &h, (size_t)n * 2);
+        }
     } else {
         __builtin_memcpy(y, x, (size_t)count * 4);
     }

@@ -42,7 +42,7 @@ static void channel_affine(
         for (int64_t c = 0; c < channels; c += CK_LANES) {
             int64_t i = row * channels + c, n = channels - c;
             vf v = load_some(type, x, i, n) * load_some(CK_F32, factor, c, n) + load_some(CK_F32, offset, c, n);
-            store_some(type, y, i, n, silu ? vsilu(v) : v);
+            store_some(type, y, i, n, silu ? vsilu(v, type == CK_BF16) : v);
         }
     }
 }
@@ -56,7 +56,7 @@ static void spatial_affine(
             int64_t i = pixel * channels + c, n = channels - c;
             vf v = load_some(type, x, i, n) * load_some(CK_F32, factor, c, n) + load_some(CK_F32, offset, c, n);
             v = v * load_some(latent_type, scale, latent + c, n) + load_some(latent_type, shift, latent + c, n);
-            store_some(type, y, i, n, silu ? vsilu(v) : v);
+            store_some(type, y, i, n, silu ? vsilu(v, type == CK_BF16) : v);
         }
     }
 }

@@ -58,25 +58,44 @@ static void rms_norm(
     }
 }
 
-static void normalize_heads(
-    ck_type type, const void *x, void *y, int64_t heads, int64_t head_size, float epsilon, const float *weight,
-    const float *bias, const float *cosines, const float *sines, int64_t rotary_start, int64_t lo, int64_t hi) {
-    for (int64_t row = lo; row < hi; row++) {
-        int64_t angle = (row - rotary_start) * head_size;
-        bool rotated = cosines && sines && row >= rotary_start;
-        for (int64_t head = 0; head < heads; head++) {
-            int64_t i = (row * heads + head) * head_size;
-            float mean, inverse;
-            moments(type, x, i, head_size, epsilon, &mean, &inverse);
-            for (int64_t c = 0; c < head_size; c += CK_LANES) {
-                int64_t n = head_size - c;
-                vf v = (load_some(type, x, i + c, n) - mean) * inverse;
-                v = v * load_some(CK_F32, weight, c, n) + load_some(CK_F32, bias, c, n);
-                if (rotated)
-                    v = v * load_some(CK_F32, cosines, angle + c, n)
-                        + quarter_turn(v) * load_some(CK_F32, sines, angle + c, n);
-                store_some(type, y, i + c, n, v);
-            }
+/// One head of `size` channels at x[i], normalised and, with angles, rotated, to y[j].
+CK_INLINE void normalize_head(
+    ck_type from, const void *x, int64_t i, ck_type to, void *y, int64_t j, int64_t size, float epsilon,
+    const float *weight, const float *bias, const float *cosines, const float *sines) {
+    float mean, inverse;
+    moments(from, x, i, size, epsilon, &mean, &inverse);
+    for (int64_t c = 0; c < size; c += CK_LANES) {
+        int64_t n = size - c;
+        vf v = (load_some(from, x, i + c, n) - mean) * inverse;
+        v = v * load_some(CK_F32, weight, c, n) + load_some(CK_F32, bias, c, n);
+        if (cosines) v = v * load_some(CK_F32, cosines, c, n) + quarter_turn(v) * load_some(CK_F32, sines, c, n);
+        store_some(to, y, j + c, n, v);
+    }
+}
+
+static void finish_heads(
+    ck_type type, float *x, int64_t x_stride, const float *bias, const ck_head_norm *norm, int64_t position, void *y,
+    int64_t y_stride, int64_t rows, int64_t columns) {
+    int64_t size = norm->head_size;
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = x + r * x_stride;
+        for (int64_t c = 0; bias && c < columns; c += CK_LANES)
+            store_some(
+                CK_F32, row, c, columns - c,
+                load_some(CK_F32, row, c, columns - c) + load_some(CK_F32, bias, c, columns - c));
+        int64_t angle = ((position + r) % norm->period - norm->rotary_start) * size;
+        const float *cosines = norm->cosines && angle >= 0 ? norm->cosines + angle : NULL;
+        const float *sines = cosines ? norm->sines + angle : NULL;
+        for (int64_t c = 0; c < columns; c += size) {
+            // The size of every released model, known to the compiler.
+            if (size == 64)
+                normalize_head(
+                    CK_F32, row, c, type, y, r * y_stride + c, 64, norm->epsilon, norm->weight, norm->bias, cosines,
+                    sines);
+            else
+                normalize_head(
+                    CK_F32, row, c, type, y, r * y_stride + c, size, norm->epsilon, norm->weight, norm->bias, cosines,
+                    sines);
         }
     }
 }

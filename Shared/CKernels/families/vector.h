@@ -19,7 +19,25 @@ CK_INLINE vf vload(const float *p) {
 CK_INLINE void vstore(float *p, vf v) { __builtin_memcpy(p, &v, sizeof v); }
 CK_INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 /// The larger lanes; b where either is NaN.
-CK_INLINE vf vmax(vf a, vf b) { return vselect(a > b, a, b); }
+CK_INLINE vf vmax(vf a, vf b) {
+#if CK_LANES == 16
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif CK_LANES == 8
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vselect(a > b, a, b);
+#endif
+}
+/// Whether any lane of a comparison holds.
+CK_INLINE bool vany(vi mask) {
+#if CK_LANES == 16
+    return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif CK_LANES == 8
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#else
+    return (mask[0] | mask[1] | mask[2] | mask[3]) != 0;
+#endif
+}
 
 // bfloat16 is the upper half of a float; rounding is to nearest, ties to even, and NaN stays a quiet NaN.
 CK_INLINE vf vf_of_bf16(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
@@ -52,6 +70,12 @@ CK_INLINE vf load_as(ck_type type, const void *p, int64_t i) {
     return vf_of_bf16(h);
 }
 CK_INLINE vf load_tail(ck_type type, const void *p, int64_t i, int64_t n) {
+#if CK_LANES == 16
+    if (n <= 0) return (vf){};
+    __mmask16 mask = (__mmask16)(0xffffu >> (16 - n));
+    if (type == CK_F32) return (vf)_mm512_maskz_loadu_ps(mask, (const float *)p + i);
+    return vf_of_bf16((vh)_mm256_maskz_loadu_epi16(mask, (const uint16_t *)p + i));
+#endif
     vf v = {};
     for (int64_t k = 0; k < n; k++)
         v[k] = type == CK_F32 ? ((const float *)p)[i + k] : float_of_bf16(((const uint16_t *)p)[i + k]);
@@ -65,7 +89,11 @@ CK_INLINE void store_some(ck_type type, void *p, int64_t i, int64_t n, vf v) {
         if (n >= CK_LANES) return vstore((float *)p + i, v);
         for (int64_t k = 0; k < n; k++) ((float *)p)[i + k] = v[k];
     } else {
+#ifdef CK_HAS_BF16
+        vh h = (vh)_mm512_cvtneps_pbh((__m512)v);
+#else
         vh h = bf16_of_vf(v);
+#endif
         if (n >= CK_LANES) {
             __builtin_memcpy((uint16_t *)p + i, &h, sizeof h);
             return;
@@ -118,8 +146,8 @@ CK_INLINE vf quarter_turn(vf v) {
 
 #define CK_ROUNDER 12582912.0f  // 1.5·2^23: adding it rounds to an integer, held in the low bits
 
-/// 2^x for x ≤ 0, as far down as CK_HIDDEN, where it is 0. NaN gives NaN. Polynomials are minimax on |r| ≤ 1/2: of
-/// degree 6 (relative error 2e-9), or of degree 4 (3e-6) when `coarse`, for results that become bfloat16.
+/// 2^x for x ≤ 127, as far down as CK_HIDDEN, where it is 0. NaN gives NaN. Polynomials are minimax on |r| ≤ 1/2: of
+/// degree 6 (relative error 2e-9), or of degree 3 (7e-5) when `coarse`, for results that become bfloat16.
 #define CK_HIDDEN (-1e30f)
 CK_INLINE vf vexp2(vf x, bool coarse) {
 #if CK_LANES == 16
@@ -132,10 +160,9 @@ CK_INLINE vf vexp2(vf x, bool coarse) {
 #endif
     vf p;
     if (coarse) {
-        p = vset(0.00957010169f) * r + 0.0559178603f;
-        p = p * r + 0.240247448f;
-        p = p * r + 0.693121815f;
-        p = p * r + 0.999999261f;
+        p = vset(0.0551716685f) * r + 0.24261114f;
+        p = p * r + 0.693260968f;
+        p = p * r + 0.999928057f;
     } else {
         p = vset(0.000153458118f) * r + 0.00133999312f;
         p = p * r + 0.00961848896f;
@@ -169,14 +196,26 @@ CK_INLINE vf vexp(vf x) {
     vf y = (vf)((vi)p + (exponent << 23));
     return vselect(x != x, x, vselect(x < -87.0f, (vf){}, y));
 }
-CK_INLINE vf vsilu(vf x) { return x / (1.0f + vexp(-x)); }
-/// ½x(1 + tanh u) = x / (1 + e^(−2u)), u = √(2/π)·(x + 0.044715 x³).
-CK_INLINE vf vgelu_tanh(vf x) {
-    vf u2 = x * (1.5957691216f + 0.0713548162726f * (x * x));
-    return x / (1.0f + vexp(-u2));
+/// x / (1 + e^(−y)); `coarse` for results that become bfloat16.
+CK_INLINE vf vsigmoid_times(vf x, vf y, bool coarse) {
+#if CK_LANES == 16
+    if (coarse) {
+        vf t = vexp2(y * -1.44269504f, true) + 1.0f;
+        vf inverse = (vf)_mm512_rcp14_ps((__m512)t);
+        // Where e^(−y) is infinite the reciprocal is 0, and so is the result, whatever x.
+        return x * inverse;
+    }
+#endif
+    (void)coarse;
+    return x / (1.0f + vexp(-y));
 }
-CK_INLINE vf vactivate(ck_activation activation, vf x) {
-    if (activation == CK_SILU) return vsilu(x);
-    if (activation == CK_GELU_TANH) return vgelu_tanh(x);
+CK_INLINE vf vsilu(vf x, bool coarse) { return vsigmoid_times(x, x, coarse); }
+/// ½x(1 + tanh u) = x / (1 + e^(−2u)), u = √(2/π)·(x + 0.044715 x³).
+CK_INLINE vf vgelu_tanh(vf x, bool coarse) {
+    return vsigmoid_times(x, x * (1.5957691216f + 0.0713548162726f * (x * x)), coarse);
+}
+CK_INLINE vf vactivate(ck_activation activation, vf x, bool coarse) {
+    if (activation == CK_SILU) return vsilu(x, coarse);
+    if (activation == CK_GELU_TANH) return vgelu_tanh(x, coarse);
     return x;
 }

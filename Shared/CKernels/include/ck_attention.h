@@ -9,7 +9,7 @@
 #include "ck_types.h"
 
 /// Keys of one packed block: the unit of the packing range and of the running softmax.
-enum { CK_KEY_BLOCK = 192 };
+enum { CK_KEY_BLOCK = 384 };
 /// Most queries of one `attention` call.
 enum { CK_QUERY_BLOCK = 96 };
 /// Largest head size.

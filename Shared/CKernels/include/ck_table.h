@@ -3,6 +3,7 @@
 #define CK_TABLE_H
 
 #include "ck_attention.h"
+#include "ck_product.h"
 #include "ck_types.h"
 
 #define CK_PTR const void *_Nonnull
@@ -32,11 +33,50 @@ typedef struct {
     /// x[r, c] += gate[c]·y[r, c] (gate NULL: 1), rows [lo, hi) of `[rows, channels]`; gate `[channels]`.
     void (*_Nonnull add_gated)(
         ck_type type, CK_OUT x, CK_PTR y, CK_MAYBE gate, int64_t channels, int64_t lo, int64_t hi);
-    /// y[r, c] = activation(x[r, c] + bias[c]) of a float32 tile of `rows` by `columns`, stored as `type`.
-    /// Strides are in elements; y may be x when the type is f32. Bias NULL: none.
+
+    // Products (ck_product.h)
+
+    /// Words of one segment of `depth` channels; columns of a whole panel; bytes of a layer's packed weights.
+    int64_t (*_Nonnull product_words)(ck_type type, int64_t depth);
+    int64_t (*_Nonnull product_panel)(void);
+    int64_t (*_Nonnull packed_weight_bytes)(ck_type type, int64_t outputs, int64_t segments, int64_t depth);
+    /// Whether rows of `type` are words as they lie in memory, so that `row_words` is not needed. Not for CK_I8.
+    bool (*_Nonnull product_reads_rows)(ck_type type, int64_t depth);
+    /// Packs outputs [first, first + columns) into their place in `packed`; `first` is a multiple of the panel.
+    /// `column_scales` `[outputs]` for CK_I8, else NULL.
+    void (*_Nonnull pack_weights)(
+        ck_type type, const ck_weights *_Nonnull weights, int64_t first, int64_t columns, CK_MAYBE column_scales,
+        CK_OUT packed);
+    /// The int8 scale of outputs [first, first + columns) and 128 times the sum of their int8 weights; both `[outputs]`.
+    void (*_Nonnull int8_columns)(
+        const ck_weights *_Nonnull weights, int64_t first, int64_t columns, float *_Nonnull scales,
+        int32_t *_Nonnull corrections);
+    /// Rows [lo, hi) of float32 or bfloat16 activations, `row_stride` elements apart, as words:
+    /// `[rows, product_words(depth)]`.
+    void (*_Nonnull row_words)(
+        ck_type type, CK_PTR x, int64_t depth, int64_t row_stride, int64_t lo, int64_t hi, CK_OUT words);
+    /// Rows [lo, hi) of dense activations as int8 words, each row with a scale of its own (largest magnitude / 127).
+    void (*_Nonnull int8_rows)(
+        ck_type type, CK_PTR x, int64_t depth, int64_t lo, int64_t hi, CK_OUT words, float *_Nonnull scales);
+    void (*_Nonnull product)(const ck_product *_Nonnull product);
+    /// Turns the int32 sums of a CK_I8 product into float32 in place. Pointers of `scales` begin at the tile.
+    void (*_Nonnull int8_values)(
+        float *_Nonnull tile, int64_t stride, int64_t rows, int64_t columns, const ck_int8_scales *_Nonnull scales);
+    /// y[r, c] = activation(x[r, c] + bias[c] + added[r, c]) of a float32 tile of `rows` by `columns`, stored as `type`.
+    /// Strides are in elements; `added` lies like y, in elements of `type`. NULL: none.
     void (*_Nonnull finish_product)(
-        ck_type type, ck_activation activation, const float *_Nonnull x, int64_t x_stride, CK_MAYBE bias, CK_OUT y,
+        ck_type type, ck_activation activation, const float *_Nonnull x, int64_t x_stride, CK_MAYBE bias,
+        const void *_Nullable added, CK_OUT y, int64_t y_stride, int64_t rows, int64_t columns);
+    /// y[r, c] += gate[c]·(x[r, c] + bias[c]); gate NULL: 1.
+    void (*_Nonnull finish_gated)(
+        ck_type type, const float *_Nonnull x, int64_t x_stride, CK_MAYBE bias, CK_MAYBE gate, CK_OUT y,
         int64_t y_stride, int64_t rows, int64_t columns);
+    /// Adds the bias to a tile of whole heads (in place), then LayerNorm of each head; where cosines are given,
+    /// rows from `rotary_start` of their sequence on are rotated in channel pairs (2i, 2i + 1). The first row of the tile
+    /// is row `position` modulo the period of its sequence. head_size is even when rotated.
+    void (*_Nonnull finish_heads)(
+        ck_type type, float *_Nonnull x, int64_t x_stride, CK_MAYBE bias, const ck_head_norm *_Nonnull norm,
+        int64_t position, CK_OUT y, int64_t y_stride, int64_t rows, int64_t columns);
 
     // Normalisation of rows [lo, hi) of `[rows, channels]`
 
@@ -47,13 +87,6 @@ typedef struct {
     /// y = x / √(mean(x²) + ε) · weight.
     void (*_Nonnull rms_norm)(
         ck_type type, CK_PTR x, CK_OUT y, int64_t channels, float epsilon, CK_VECTOR weight, int64_t lo, int64_t hi);
-    /// LayerNorm of each head of `[rows, heads·head_size]` with weight and bias `[head_size]`; rows from `rotary_start`
-    /// on are then rotated: cosines and sines `[rows − rotary_start, head_size]`, channel pairs (2i, 2i+1).
-    /// cosines NULL: no rotation. head_size is at most CK_HEAD_LIMIT, and even when rotated.
-    void (*_Nonnull normalize_heads)(
-        ck_type type, CK_PTR x, CK_OUT y, int64_t heads, int64_t head_size, float epsilon, CK_VECTOR weight,
-        CK_VECTOR bias, CK_MAYBE cosines, CK_MAYBE sines, int64_t rotary_start, int64_t lo, int64_t hi);
-
     // GroupNorm over channels-last pixels
 
     /// sum[c] += Σ x[r, c] and squares[c] += Σ x[r, c]² over rows [lo, hi); both `[channels]`.

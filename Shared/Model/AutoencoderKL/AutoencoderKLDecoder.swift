@@ -100,12 +100,16 @@ package final class AutoencoderKLDecoder: Sendable {
         let condition = LatentChunk(
             rows: latents.reshaped([shape[0] * shape[1] * shape[2], shape[3]]), frames: shape[0], height: shape[1],
             width: shape[2])
-        var x = inputConvolution(backend.converted(latents, to: dtype), caches: &caches, backend: backend)
+        let input = backend.converted(latents, to: dtype).slices
+        var x = inputConvolution(count: input.count, caches: &caches, backend: backend) { input[$0] }
         for stage in stages {
             for resnet in stage.resnets { x = resnet(x, latents: condition, caches: &caches, backend: backend) }
             if let upsampler = stage.upsampler { x = upsampler(x, backend: backend) }
         }
-        x = outputNorm(x, latents: condition, backend: backend)
-        return backend.converted(outputConvolution(x, caches: &caches, backend: backend), to: .float32)
+        let norm = outputNorm.prepared(x, latents: condition, backend: backend)
+        let pixels = outputConvolution(count: x.count, caches: &caches, backend: backend) {
+            norm.apply(to: x[$0], index: $0, backend: backend)
+        }
+        return backend.converted(Tensor.stacked(pixels), to: .float32)
     }
 }

@@ -4,7 +4,7 @@ import Tensor
 
 /// The last two input frames of every causal convolution, carried from one temporal chunk to the next.
 struct ConvolutionCaches {
-    fileprivate var frames: [String: Tensor] = [:]
+    fileprivate var frames: [String: [Tensor]] = [:]
 }
 
 /// A 3×3×3 convolution that sees no later frame (`CogVideoXCausalConv3d`).
@@ -15,6 +15,8 @@ struct CausalConvolution: Sendable {
     private let weights: any ConvolutionWeights
 
     private static let history = 2
+    /// What the frames that are convolved at once may take.
+    private static let groupBytes = 128 << 20
 
     static func expect(_ expected: inout ExpectedWeights, _ name: String, inputs: Int, outputs: Int) {
         expected.convolution("\(name).conv", inputs: inputs, outputs: outputs, kernel: [3, 3, 3])
@@ -25,16 +27,30 @@ struct CausalConvolution: Sendable {
         weights = try loader.convolution("\(name).conv")
     }
 
-    /// `[T, H, W, inputs]` → `[T, H, W, outputs]`, plus `residual` of the result's shape.
+    /// T frames `[H, W, inputs]` → T frames `[H, W, outputs]`, with what `added` gives for each joining its sum.
+    ///
+    /// `count` frames are asked of `frame` in order, a group at a time, and let go when no later frame reads them: the
+    /// whole input never exists at once.
     func callAsFunction(
-        _ x: consuming Tensor, residual: Tensor? = nil, caches: inout ConvolutionCaches, backend: any Backend
-    ) -> Tensor {
-        let first = x.rows(0..<1)
-        let before = caches.frames[name] ?? Tensor.concatenated(Array(repeating: first, count: Self.history))
-        let padded = Tensor.concatenated([before, x])
-        let count = padded.shape[0]
-        // A copy: a slice would keep the whole activation alive until the next chunk.
-        caches.frames[name] = padded.rows((count - Self.history)..<count).copied()
-        return backend.convolution(padded, weights, residual: residual)
+        count: Int, caches: inout ConvolutionCaches, backend: any Backend,
+        added: (Range<Int>) -> ConvolutionAddition? = { _ in nil }, frame: (Int) -> Tensor
+    ) -> [Tensor] {
+        var results: [Tensor] = []
+        var window: [Tensor] = caches.frames[name] ?? []
+        caches.frames[name] = nil
+        while results.count < count {
+            let first = results.count
+            var group = frame(first)
+            let size = max(1, min(count - first, Self.groupBytes / max(group.byteCount, 1)))
+            if window.isEmpty { window = Array(repeating: group, count: Self.history) }
+            for index in first..<first + size {
+                if index > first { group = frame(index) }
+                window.append(group)
+            }
+            results += backend.convolution(window, weights, added: added(first..<first + size))
+            window.removeFirst(window.count - Self.history)
+        }
+        caches.frames[name] = window
+        return results
     }
 }

@@ -36,19 +36,22 @@ struct DecoderResnet: Sendable {
         shortcut = plan.inputs == plan.outputs ? nil : try loader.flattenedLinear("\(plan.name).conv_shortcut")
     }
 
-    /// `[T, H, W, inputs]` → `[T, H, W, outputs]`
+    /// T frames `[H, W, inputs]` → T frames `[H, W, outputs]`
     func callAsFunction(
-        _ x: Tensor, latents: LatentChunk, caches: inout ConvolutionCaches, backend: any Backend
-    ) -> Tensor {
-        let hidden = conv1(norm1(x, latents: latents, backend: backend), caches: &caches, backend: backend)
+        _ frames: consuming [Tensor], latents: LatentChunk, caches: inout ConvolutionCaches, backend: any Backend
+    ) -> [Tensor] {
+        let count = frames.count
+        let first = norm1.prepared(frames, latents: latents, backend: backend)
+        let hidden = conv1(count: count, caches: &caches, backend: backend) { [frames] index in
+            first.apply(to: frames[index], index: index, backend: backend)
+        }
+        let second = norm2.prepared(hidden, latents: latents, backend: backend)
         return conv2(
-            norm2(hidden, latents: latents, backend: backend), residual: identity(x, backend: backend),
-            caches: &caches, backend: backend)
-    }
-
-    private func identity(_ x: Tensor, backend: any Backend) -> Tensor {
-        guard let shortcut else { return x }
-        let rows = x.reshaped([x.shape[0] * x.shape[1] * x.shape[2], x.shape[3]])
-        return backend.linear(rows, shortcut, activation: .none).reshaped(Array(x.shape[..<3]) + [shortcut.outputs])
+            count: count, caches: &caches, backend: backend,
+            added: { [frames] range in
+                let parts = Array(frames[range])
+                return shortcut.map { .projected(parts, $0) } ?? .frames(parts)
+            },
+            frame: { second.apply(to: hidden[$0], index: $0, backend: backend) })
     }
 }

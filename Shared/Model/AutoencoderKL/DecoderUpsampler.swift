@@ -10,14 +10,14 @@ struct DecoderUpsampler: Sendable {
     private let doublesTime: Bool
 
     init(_ loader: LayerLoader, _ plan: DecoderPlan.Upsampler) throws(Failure) {
-        weights = try loader.convolution(plan.name)
+        weights = try loader.enlargingConvolution(plan.name)
         doublesTime = plan.doublesTime
     }
 
-    /// `[T, H, W, C]` → `[T', 2H, 2W, C]`
-    func callAsFunction(_ x: Tensor, backend: any Backend) -> Tensor {
-        let frames = doublesTime ? Self.doubled(x.shape[0]) : Array(0..<x.shape[0])
-        return backend.convolution(backend.upsampled(x, frames: frames), weights, residual: nil)
+    /// T frames `[H, W, C]` → T' frames `[2H, 2W, C]`; those that repeat share their memory.
+    func callAsFunction(_ frames: [Tensor], backend: any Backend) -> [Tensor] {
+        let larger = backend.enlargedConvolution(frames, weights)
+        return doublesTime ? Self.doubled(frames.count).map { larger[$0] } : larger
     }
 
     /// Every frame twice, except that the first of an odd count stays single: it came from a single pixel frame.

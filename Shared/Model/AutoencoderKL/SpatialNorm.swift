@@ -52,13 +52,29 @@ struct SpatialNorm: Sendable {
         self.groups = groups
     }
 
-    /// The norm of `x` `[T, H, W, C]` followed by SiLU.
-    func callAsFunction(_ x: Tensor, latents: LatentChunk, backend: any Backend) -> Tensor {
-        let shape = [latents.frames, latents.height, latents.width, x.shape[3]]
-        return backend.spatialNorm(
-            x, groups: groups, epsilon: Self.epsilon, weight: weight, bias: bias,
-            scale: backend.linear(latents.rows, scale, activation: .none).reshaped(shape),
-            shift: backend.linear(latents.rows, shift, activation: .none).reshaped(shape),
-            frameMap: latents.frameMap(count: x.shape[0]), silu: true)
+    /// The norm of an activation, ready to be applied frame by frame.
+    func prepared(_ frames: [Tensor], latents: LatentChunk, backend: any Backend) -> PreparedNorm {
+        let shape = [latents.frames, latents.height, latents.width, frames[0].shape[2]]
+        return PreparedNorm(
+            affine: backend.groupAffine(
+                frames, groups: groups, epsilon: Self.epsilon, weight: weight, bias: bias),
+            scales: backend.linear(latents.rows, scale, activation: .none).reshaped(shape).slices,
+            shifts: backend.linear(latents.rows, shift, activation: .none).reshaped(shape).slices,
+            frameMap: latents.frameMap(count: frames.count))
+    }
+}
+
+/// A spatial norm whose statistics are known.
+struct PreparedNorm {
+    let affine: ChannelAffine
+    /// `[height, width, C]` at latent resolution, a latent frame each.
+    let scales: [Tensor]
+    let shifts: [Tensor]
+    let frameMap: [Int]
+
+    /// Frame `index` of the activation, normalised and followed by SiLU.
+    func apply(to frame: Tensor, index: Int, backend: any Backend) -> Tensor {
+        let latent = frameMap[index]
+        return backend.applied(affine, to: frame, scale: scales[latent], shift: shifts[latent], silu: true)
     }
 }

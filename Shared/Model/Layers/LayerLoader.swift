@@ -16,6 +16,27 @@ struct LayerLoader {
     let weights: WeightMap
     let backend: any Backend
     let dtype: DType
+    /// How the weights of the large products are kept; the small ones always follow the activations.
+    var precision: WeightPrecision = .activation
+
+    /// One of the large products.
+    func largeLinear(_ name: String) throws(Failure) -> any LinearWeights {
+        backend.linearWeights(
+            try weights.tensor("\(name).weight"), bias: try bias(name), dtype: dtype, precision: precision)
+    }
+
+    /// Several layers of equal input as one large product, their outputs one after the other.
+    func joinedLinear(_ names: [String]) throws(Failure) -> any LinearWeights {
+        var parts: [Tensor] = []
+        var biases: [Tensor] = []
+        for name in names {
+            parts.append(try weights.tensor("\(name).weight"))
+            if let bias = try bias(name) { biases.append(bias) }
+        }
+        return backend.linearWeights(
+            Tensor.concatenated(parts), bias: biases.count == names.count ? Tensor.concatenated(biases) : nil,
+            dtype: dtype, precision: precision)
+    }
 
     /// A linear layer; `dtype` nil means the working dtype. The bias is used when the checkpoint has one.
     func linear(_ name: String, dtype override: DType? = nil) throws(Failure) -> any LinearWeights {
@@ -47,6 +68,13 @@ struct LayerLoader {
     func norm(_ name: String, affine: Bool = true) throws(Failure) -> NormWeights {
         guard affine else { return NormWeights(weight: nil, bias: nil) }
         return NormWeights(weight: try vector("\(name).weight"), bias: try vector("\(name).bias"))
+    }
+
+    /// A 3×3 convolution of each frame after an enlargement.
+    func enlargingConvolution(_ name: String) throws(Failure) -> any ConvolutionWeights {
+        let weight = try weights.tensor("\(name).weight")
+        let flat = weight.reshaped(Array(weight.shape[..<2]) + [1] + Array(weight.shape[2...]))
+        return backend.enlargingWeights(flat, bias: try bias(name), dtype: dtype)
     }
 
     private func bias(_ name: String) throws(Failure) -> Tensor? {

@@ -6,9 +6,8 @@ import Tensor
 /// One encoder layer of T5: self-attention and feed-forward, each behind an RMS norm and a residual (`T5Block`).
 struct T5Block: Sendable {
     private let attentionNorm: Tensor
-    private let query: any LinearWeights
-    private let key: any LinearWeights
-    private let value: any LinearWeights
+    /// Queries, keys and values as one product.
+    private let input: any LinearWeights
     private let output: any LinearWeights
     private let feedForwardNorm: Tensor
     private let feedForward: T5FeedForward
@@ -29,24 +28,23 @@ struct T5Block: Sendable {
 
     init(_ loader: LayerLoader, prefix: String, config: T5Config) throws(Failure) {
         attentionNorm = try loader.vector("\(prefix).layer.0.layer_norm.weight")
-        query = try loader.linear("\(prefix).layer.0.SelfAttention.q")
-        key = try loader.linear("\(prefix).layer.0.SelfAttention.k")
-        value = try loader.linear("\(prefix).layer.0.SelfAttention.v")
-        output = try loader.linear("\(prefix).layer.0.SelfAttention.o")
+        input = try loader.joinedLinear(["q", "k", "v"].map { "\(prefix).layer.0.SelfAttention.\($0)" })
+        output = try loader.largeLinear("\(prefix).layer.0.SelfAttention.o")
         feedForwardNorm = try loader.vector("\(prefix).layer.1.layer_norm.weight")
         feedForward = try T5FeedForward(loader, prefix: "\(prefix).layer.1.DenseReluDense", config: config)
         heads = config.numHeads
         epsilon = Float(config.layerNormEpsilon)
     }
 
-    /// `x` `[length, dModel]` in place; `bias` `[heads, length, length]`. T5 does not scale its scores.
-    func callAsFunction(_ x: inout Tensor, bias: Tensor, backend: any Backend) {
+    /// `x` `[sequences · length, dModel]` in place; `bias` `[heads, length, length]`. T5 does not scale its scores.
+    func callAsFunction(_ x: inout Tensor, bias: Tensor, sequences: Int, backend: any Backend) {
+        let whole = [GateSpan(rows: 0..<x.shape[0], gate: nil)]
         let y = backend.rmsNorm(x, weight: attentionNorm, epsilon: epsilon)
+        let parts = backend.headSections(y, input, heads: heads, norms: [nil, nil, nil])
         let attended = backend.attention(
-            backend.linear(y, query, activation: .none), backend.linear(y, key, activation: .none),
-            backend.linear(y, value, activation: .none), heads: heads, scale: 1, bias: bias)
-        backend.addGated(&x, backend.linear(attended, output, activation: .none), gate: nil)
+            parts[0], parts[1], parts[2], heads: heads, scale: 1, bias: bias, sequences: sequences, firstQuery: 0)
+        backend.addLinear(attended, output, to: &x, spans: whole)
         let z = backend.rmsNorm(x, weight: feedForwardNorm, epsilon: epsilon)
-        backend.addGated(&x, feedForward(z, backend: backend), gate: nil)
+        feedForward.add(z, to: &x, backend: backend)
     }
 }

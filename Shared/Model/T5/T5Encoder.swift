@@ -60,13 +60,22 @@ package final class T5Encoder: Sendable {
         return expected.shapes
     }
 
-    /// Features `[ids.count, dModel]` of a token sequence, padding included.
+    /// Features `[ids.count, dModel]` of a token sequence, padding included; fails as `encode(sequences:)`.
+    package func encode(
+        ids: [Int32], blockDone: (Int, Int) throws(Failure) -> Void = { (_, _) throws(Failure) in }
+    ) throws(Failure) -> Tensor {
+        try encode(sequences: [ids], blockDone: blockDone)[0]
+    }
+
+    /// Features of several sequences of one length, which share every pass over the weights.
     ///
     /// `blockDone` is told (layers done, layers) and may throw to stop. Fails with `token_out_of_range` and
     /// `numeric_fault`.
     package func encode(
-        ids: [Int32], blockDone: (Int, Int) throws(Failure) -> Void = { (_, _) throws(Failure) in }
-    ) throws(Failure) -> Tensor {
+        sequences: [[Int32]], blockDone: (Int, Int) throws(Failure) -> Void = { (_, _) throws(Failure) in }
+    ) throws(Failure) -> [Tensor] {
+        let length = sequences.first?.count ?? 0, ids = sequences.flatMap { $0 }
+        precondition(sequences.allSatisfy { $0.count == length }, "sequences of one length")
         guard !ids.isEmpty else {
             throw Failure("token_out_of_range", "There are no token ids to encode.", field: "ids")
         }
@@ -75,14 +84,14 @@ package final class T5Encoder: Sendable {
                 "token_out_of_range", "Token id \(bad) is outside the vocabulary of \(config.vocabSize).", field: "ids",
                 remedy: "The tokenizer and the text encoder must come from the same checkpoint.")
         }
-        let bias = positionBias(length: ids.count)
+        let bias = positionBias(length: length)
         var x = backend.embedding(ids, table: embeddings, dtype: dtype)
         for (index, block) in blocks.enumerated() {
-            block(&x, bias: bias, backend: backend)
+            block(&x, bias: bias, sequences: sequences.count, backend: backend)
             try blockDone(index + 1, blocks.count)
         }
         let result = backend.rmsNorm(x, weight: finalNorm, epsilon: Float(config.layerNormEpsilon))
         try result.requireFinite("The text encoding", field: "prompt_embeds")
-        return result
+        return sequences.indices.map { result.rows(($0 * length)..<(($0 + 1) * length)) }
     }
 }

@@ -18,13 +18,14 @@ struct T5FeedForward: Sendable {
     }
 
     init(_ loader: LayerLoader, prefix: String, config: T5Config) throws(Failure) {
-        input = try loader.linear(config.isGatedAct ? "\(prefix).wi_0" : "\(prefix).wi")
-        gate = config.isGatedAct ? try loader.linear("\(prefix).wi_1") : nil
-        output = try loader.linear("\(prefix).wo")
+        input = try loader.largeLinear(config.isGatedAct ? "\(prefix).wi_0" : "\(prefix).wi")
+        gate = config.isGatedAct ? try loader.largeLinear("\(prefix).wi_1") : nil
+        output = try loader.largeLinear("\(prefix).wo")
         activation = config.denseActFn
     }
 
-    func callAsFunction(_ x: Tensor, backend: any Backend) -> Tensor {
+    /// Adds the layer's output for `x` to `target`.
+    func add(_ x: Tensor, to target: inout Tensor, backend: any Backend) {
         var hidden =
             switch activation {
             case .geluNew: backend.linear(x, input, activation: .geluTanh)
@@ -32,6 +33,6 @@ struct T5FeedForward: Sendable {
             case .relu: relu(backend.linear(x, input, activation: .none))
             }
         if let gate { hidden = backend.multiply(hidden, backend.linear(x, gate, activation: .none)) }
-        return backend.linear(hidden, output, activation: .none)
+        backend.addLinear(hidden, output, to: &target, spans: [GateSpan(rows: 0..<x.shape[0], gate: nil)])
     }
 }

@@ -49,17 +49,18 @@ package struct DenoisingSession: Sendable {
         let backend = transformer.backend
         let tokens = transformer.patchEmbedding.video(
             latents, geometry: geometry, positions: positions, backend: backend)
-        var streams = TokenStreams(text: text, video: text.map { _ in tokens })
+        var stream = JointStream(text: text, video: tokens)
         for (index, block) in transformer.blocks.enumerated() {
             block(
-                &streams, modulation: modulations.block(index, row: row), rotary: rotary,
+                &stream, modulation: modulations.block(index, row: row), rotary: rotary,
                 isLast: index == transformer.blocks.count - 1, backend: backend)
             try blockDone(index + 1, transformer.blocks.count)
         }
         var predictions: [Tensor] = []
-        for tokens in streams.video {
+        for prompt in text.indices {
             let prediction = transformer.head(
-                tokens, modulation: modulations.final(row: row), geometry: geometry, backend: backend)
+                stream.rows.rows(stream.videoRows(prompt)), modulation: modulations.final(row: row), geometry: geometry,
+                backend: backend)
             try prediction.requireFinite("The prediction at timestep \(timestep)", field: "latents")
             predictions.append(prediction)
         }

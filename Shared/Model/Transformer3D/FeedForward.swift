@@ -18,22 +18,30 @@ struct FeedForward: Sendable {
     }
 
     init(_ loader: LayerLoader, prefix: String) throws(Failure) {
-        input = try loader.linear("\(prefix).net.0.proj")
-        output = try loader.linear("\(prefix).net.2")
+        input = try loader.largeLinear("\(prefix).net.0.proj")
+        output = try loader.largeLinear("\(prefix).net.2")
     }
 
-    /// `[rows, width]` → `[rows, width]`
-    func callAsFunction(_ x: Tensor, backend: any Backend) -> Tensor {
+    /// Adds the layer's output for the rows `x` to the rows of the gates.
+    func add(_ x: Tensor, to target: inout Tensor, gates: [GateSpan], backend: any Backend) {
         let rows = x.shape[0]
         let rowLimit = max(1, Self.hiddenByteLimit / (input.outputs * x.dtype.byteCount))
-        if rows <= rowLimit { return product(x, backend: backend) }
-        let pieces = stride(from: 0, to: rows, by: rowLimit).map { start in
-            product(x.rows(start..<min(start + rowLimit, rows)), backend: backend)
+        for start in stride(from: 0, to: rows, by: rowLimit) {
+            let part = start..<min(start + rowLimit, rows)
+            let hidden = backend.linear(x.rows(part), input, activation: .geluTanh)
+            backend.addLinear(hidden, output, to: &target, spans: Self.cut(gates, to: part))
         }
-        return Tensor.concatenated(pieces)
     }
 
-    private func product(_ x: Tensor, backend: any Backend) -> Tensor {
-        backend.linear(backend.linear(x, input, activation: .geluTanh), output, activation: .none)
+    /// The parts of spans whose rows, counted one span after the other, lie within `range`.
+    private static func cut(_ spans: [GateSpan], to range: Range<Int>) -> [GateSpan] {
+        var start = 0
+        return spans.compactMap { span in
+            defer { start += span.rows.count }
+            let common = range.clamped(to: start..<(start + span.rows.count))
+            guard !common.isEmpty else { return nil }
+            let first = span.rows.lowerBound + common.lowerBound - start
+            return GateSpan(rows: first..<first + common.count, gate: span.gate)
+        }
     }
 }
