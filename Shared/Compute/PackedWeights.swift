@@ -54,6 +54,8 @@ final class PackedWeights: Sendable {
                 }
             }
         }
+        // The file's bytes have been read once and are not needed again.
+        weight.dropMappedPages()
         self.packed = packed
         self.scales = type == CK_I8 ? scales : nil
         self.corrections = type == CK_I8 ? corrections : nil

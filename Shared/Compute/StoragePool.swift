@@ -23,7 +23,7 @@ final class StoragePool: Sendable {
     /// Sizes are rounded up to a power of two divided by this, so that neighbouring sizes share blocks.
     private static let stepsPerDoubling = 8
 
-    init(keptBytes: Int = 512 << 20, largestKept: Int = 160 << 20) {
+    init(keptBytes: Int = 384 << 20, largestKept: Int = 160 << 20) {
         self.keptBytes = keptBytes
         self.largestKept = largestKept
     }

@@ -18,7 +18,8 @@ enum MappedFile {
         guard let address = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0), address != MAP_FAILED else {
             throw failure(path, "map")
         }
-        return TensorStorage(adopting: address, byteCount: byteCount, isWritable: false) { address, byteCount in
+        return TensorStorage(adopting: address, byteCount: byteCount, isWritable: false, isMappedFile: true) {
+            address, byteCount in
             munmap(address, byteCount)
         }
     }

@@ -9,6 +9,8 @@ package final class TensorStorage: @unchecked Sendable {
     let address: UnsafeMutableRawPointer
     package let byteCount: Int
     let isWritable: Bool
+    /// Whether the bytes are those of a file, so that pages may be dropped and come back.
+    let isMappedFile: Bool
     private let release: @Sendable (UnsafeMutableRawPointer, Int) -> Void
 
     /// Bytes of a huge page, and how many of them make a block ask for huge pages: the first touch of fresh pages of
@@ -23,17 +25,19 @@ package final class TensorStorage: @unchecked Sendable {
         let pageBytes = (address + byteCount).alignedDown(toMultipleOf: Self.hugePage) - firstPage
         if pageBytes >= Self.hugePagesWorthAsking * Self.hugePage { madvise(firstPage, pageBytes, MADV_HUGEPAGE) }
         isWritable = true
+        isMappedFile = false
         release = { pointer, _ in pointer.deallocate() }
     }
 
     /// Takes over memory that somebody else made; `release` runs once, on whichever thread drops the last reference.
     package init(
-        adopting address: UnsafeMutableRawPointer, byteCount: Int, isWritable: Bool,
+        adopting address: UnsafeMutableRawPointer, byteCount: Int, isWritable: Bool, isMappedFile: Bool = false,
         release: @escaping @Sendable (UnsafeMutableRawPointer, Int) -> Void
     ) {
         self.address = address
         self.byteCount = byteCount
         self.isWritable = isWritable
+        self.isMappedFile = isMappedFile
         self.release = release
     }
 

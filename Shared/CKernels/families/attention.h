@@ -38,17 +38,17 @@ CK_INLINE void head_words(const ck_attention_head *head, const void *rows, int64
 CK_INLINE void pack_some_keys(
     const ck_attention_head *head, const void *keys, int64_t first, int64_t key, int64_t count, int64_t depth,
     uint32_t *panels) {
+    // Whole squares are turned; what lies beyond the depth in a row is never kept.
     uint32_t rows[CK_LANES][CK_HEAD_LIMIT] __attribute__((aligned(64)));
-    int64_t n = count - key < CK_LANES ? count - key : CK_LANES;
-    for (int64_t i = 0; i < n; i++) head_words(head, keys, first + key + i, rows[i]);
-    for (int64_t i = n; i < CK_LANES; i++) __builtin_memset(rows[i], 0, (size_t)depth * 4);
-    uint32_t *panel = panels + key / CK_PANEL * CK_PANEL * depth + key % CK_PANEL;
-    for (int64_t d = 0; d < depth; d++) {
-        vu word;
-#pragma clang loop unroll(full)
-        for (int i = 0; i < CK_LANES; i++) word[i] = rows[i][d];
-        __builtin_memcpy(panel + d * CK_PANEL, &word, sizeof word);
+    int64_t n = count - key < CK_LANES ? count - key : CK_LANES, squares = round_up(depth, CK_LANES);
+    for (int64_t i = 0; i < CK_LANES; i++) {
+        if (depth < squares || i >= n) __builtin_memset(rows[i], 0, (size_t)squares * 4);
+        if (i < n) head_words(head, keys, first + key + i, rows[i]);
     }
+    uint32_t *panel = panels + key / CK_PANEL * CK_PANEL * depth + key % CK_PANEL;
+    for (int64_t d = 0; d < depth; d += CK_LANES)
+        turn_square(
+            rows[0] + d, CK_HEAD_LIMIT, panel + d * CK_PANEL, CK_PANEL, depth - d < CK_LANES ? depth - d : CK_LANES);
 }
 
 static void pack_keys(
@@ -119,14 +119,13 @@ typedef struct {
     int64_t first, count;  // keys of the block
 } attention_pass;
 
-/// Raises the references of the rows where a score exceeds them by CK_HEADROOM, and scales what was summed before.
-static bool move_references(const tile_sums *tile, attention_scratch s, const attention_pass *pass) {
+/// Raises the references of the rows whose highest score exceeds them by CK_HEADROOM, and scales what was summed before.
+static __attribute__((noinline)) bool move_references(
+    const vf highest[CK_TILE_ROWS], attention_scratch s, const attention_pass *pass) {
     bool moved = false;
     for (int r = 0; r < CK_TILE_ROWS; r++) {
         int64_t row = pass->row + r;
-        vf highest = tile->sums[r][0];
-        for (int v = 1; v < CK_TILE_VECTORS; v++) highest = vmax(highest, tile->sums[r][v]);
-        float top = vmaximum(highest) * pass->factor, old = s.references[row];
+        float top = vmaximum(highest[r]) * pass->factor, old = s.references[row];
         if (!(top > old + CK_HEADROOM)) continue;
         moved = true;
         float keep = vexp2(vset(old - top), false)[0];
@@ -152,8 +151,7 @@ CK_INLINE void bias_and_hide(tile_sums *tile, const attention_pass *pass, float 
             vf x = tile->sums[r][v];
             if (q->bias && n > 0 && pass->row + r < q->count)
                 x += load_some(CK_F32, q->bias + (pass->row + r) * q->bias_stride + pass->first, at, n) * (1.0f / scale);
-            for (int64_t lane = n > 0 ? n : 0; lane < CK_LANES; lane++) x[lane] = CK_HIDDEN;
-            tile->sums[r][v] = x;
+            tile->sums[r][v] = vselect(vlanes() < (int32_t)n, x, vset(CK_HIDDEN));
         }
 }
 
@@ -200,15 +198,16 @@ CK_INLINE void attend_block(
         tile_clear(CK_TILE_VECTORS, &tile);
         accumulate(kind, CK_TILE_VECTORS, rows, keys + key * depth, depth, &tile);
         if (pass->queries->bias || key + CK_PANEL > pass->count) bias_and_hide(&tile, pass, head->scale, key);
+        vf highest[CK_TILE_ROWS];
         vi exceeds = {};
 #pragma clang loop unroll(full)
         for (int r = 0; r < CK_TILE_ROWS; r++) {
-            vf highest = tile.sums[r][0];
+            highest[r] = tile.sums[r][0];
 #pragma clang loop unroll(full)
-            for (int v = 1; v < CK_TILE_VECTORS; v++) highest = vmax(highest, tile.sums[r][v]);
-            exceeds |= highest * pass->factor > s.references[pass->row + r] + CK_HEADROOM;
+            for (int v = 1; v < CK_TILE_VECTORS; v++) highest[r] = vmax(highest[r], tile.sums[r][v]);
+            exceeds |= highest[r] * pass->factor > s.references[pass->row + r] + CK_HEADROOM;
         }
-        if (vany(exceeds) && move_references(&tile, s, pass) && key > 0) {
+        if (__builtin_expect(vany(exceeds), false) && move_references(highest, s, pass) && key > 0) {
             // The probabilities of this block are relative to what was: once more from its start.
 #pragma clang loop unroll(full)
             for (int r = 0; r < CK_TILE_ROWS; r++) weights[r] = (vf){};

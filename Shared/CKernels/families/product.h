@@ -59,6 +59,35 @@ CK_INLINE void weight_words(
     }
 }
 
+/// The first `depth` rows of the transpose of rows[CK_LANES][CK_LANES], `stride` words apart.
+CK_INLINE void turn_square(const uint32_t *rows, int64_t row_stride, uint32_t *out, int64_t stride, int64_t depth) {
+#if CK_LANES == 16
+    __m512i v[16];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 16; i++) v[i] = _mm512_loadu_si512(rows + i * row_stride);
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    // In every step blocks of `w` lanes change places between rows `w` apart.
+#pragma clang loop unroll(full)
+    for (int w = 8; w > 0; w /= 2) {
+        const __m512i step = _mm512_set1_epi32(w);
+        const __mmask16 upper = _mm512_test_epi32_mask(lanes, step);
+        const __m512i low = _mm512_mask_add_epi32(lanes, upper, lanes, _mm512_set1_epi32(16 - w));
+        const __m512i high = _mm512_add_epi32(lanes, _mm512_mask_set1_epi32(step, upper, 16));
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 16; i++) {
+            if (i & w) continue;
+            __m512i a = v[i], b = v[i + w];
+            v[i] = _mm512_permutex2var_epi32(a, low, b);
+            v[i + w] = _mm512_permutex2var_epi32(a, high, b);
+        }
+    }
+    for (int i = 0; i < 16 && i < depth; i++) _mm512_storeu_si512(out + i * stride, v[i]);
+#else
+    for (int64_t d = 0; d < depth; d++)
+        for (int i = 0; i < CK_LANES; i++) out[d * stride + i] = rows[i * row_stride + d];
+#endif
+}
+
 /// Columns [first, first + columns) of a panel-wise packed layer; `first` is a multiple of the panel.
 static void pack_weights(
     ck_type type, const ck_weights *w, int64_t first, int64_t columns, const float *column_scales, void *packed) {
@@ -78,8 +107,11 @@ static void pack_weights(
                         w, kind, j + c, segment, k, n, column_scales ? 1.0f / column_scales[j + c] : 1.0f, turned[c]);
                 for (int64_t c = count; c < width; c++) __builtin_memset(turned[c], 0, sizeof turned[c]);
                 uint32_t *target = out + (segment * words + k) * width;
-                for (int64_t i = 0; i < n; i++)
-                    for (int64_t c = 0; c < width; c++) target[i * width + c] = turned[c][i];
+                for (int64_t c = 0; c < width; c += CK_LANES)
+                    for (int64_t i = 0; i < n; i += CK_LANES)
+                        turn_square(
+                            turned[c] + i, CK_TRANSPOSED, target + i * width + c, width,
+                            n - i < CK_LANES ? n - i : CK_LANES);
             }
         }
         out += width * total;

@@ -28,6 +28,16 @@ CK_INLINE vf vmax(vf a, vf b) {
     return vselect(a > b, a, b);
 #endif
 }
+/// 0, 1, 2, …
+CK_INLINE vi vlanes(void) {
+#if CK_LANES == 16
+    return (vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif CK_LANES == 8
+    return (vi){0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    return (vi){0, 1, 2, 3};
+#endif
+}
 /// Whether any lane of a comparison holds.
 CK_INLINE bool vany(vi mask) {
 #if CK_LANES == 16
@@ -150,14 +160,10 @@ CK_INLINE vf quarter_turn(vf v) {
 /// degree 6 (relative error 2e-9), or of degree 3 (7e-5) when `coarse`, for results that become bfloat16.
 #define CK_HIDDEN (-1e30f)
 CK_INLINE vf vexp2(vf x, bool coarse) {
-#if CK_LANES == 16
-    vf n = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    vf r = x - n;
-#else
-    vf held = vselect(x < -126.0f, vset(-126.0f), x);
+    // Held where the result is still a normal number; the operand order keeps NaN.
+    vf held = vmax(vset(-126.0f), x);
     vf shifted = held + CK_ROUNDER;
     vf r = held - (shifted - CK_ROUNDER);
-#endif
     vf p;
     if (coarse) {
         p = vset(0.0551716685f) * r + 0.24261114f;
@@ -171,12 +177,7 @@ CK_INLINE vf vexp2(vf x, bool coarse) {
         p = p * r + 0.693147206f;
         p = p * r + 1.0f;
     }
-#if CK_LANES == 16
-    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
-#else
-    vf y = (vf)((vi)p + (((vi)shifted - (vi)vset(CK_ROUNDER)) << 23));
-    return vselect(x < -126.0f, (vf){}, vselect(x != x, x, y));
-#endif
+    return (vf)((vi)p + ((vi)shifted << 23));
 }
 /// e^x; 0 below −87, and held at e^88 above 88. NaN gives NaN. Cody–Waite reduction in two parts.
 CK_INLINE vf vexp(vf x) {
@@ -200,10 +201,8 @@ CK_INLINE vf vexp(vf x) {
 CK_INLINE vf vsigmoid_times(vf x, vf y, bool coarse) {
 #if CK_LANES == 16
     if (coarse) {
-        vf t = vexp2(y * -1.44269504f, true) + 1.0f;
-        vf inverse = (vf)_mm512_rcp14_ps((__m512)t);
-        // Where e^(−y) is infinite the reciprocal is 0, and so is the result, whatever x.
-        return x * inverse;
+        vf t = vexp2(-vmax(vset(-126.0f), y * 1.44269504f), true) + 1.0f;
+        return x * (vf)_mm512_rcp14_ps((__m512)t);
     }
 #endif
     (void)coarse;

@@ -103,7 +103,7 @@ package final class AutoencoderKLDecoder: Sendable {
         let input = backend.converted(latents, to: dtype).slices
         var x = inputConvolution(count: input.count, caches: &caches, backend: backend) { input[$0] }
         for stage in stages {
-            for resnet in stage.resnets { x = resnet(x, latents: condition, caches: &caches, backend: backend) }
+            for resnet in stage.resnets { resnet(&x, latents: condition, caches: &caches, backend: backend) }
             if let upsampler = stage.upsampler { x = upsampler(x, backend: backend) }
         }
         let norm = outputNorm.prepared(x, latents: condition, backend: backend)

@@ -36,22 +36,28 @@ struct DecoderResnet: Sendable {
         shortcut = plan.inputs == plan.outputs ? nil : try loader.flattenedLinear("\(plan.name).conv_shortcut")
     }
 
-    /// T frames `[H, W, inputs]` → T frames `[H, W, outputs]`
+    /// T frames `[H, W, inputs]` become T frames `[H, W, outputs]`; each is let go as soon as nothing reads it any more.
     func callAsFunction(
-        _ frames: consuming [Tensor], latents: LatentChunk, caches: inout ConvolutionCaches, backend: any Backend
-    ) -> [Tensor] {
+        _ frames: inout [Tensor], latents: LatentChunk, caches: inout ConvolutionCaches, backend: any Backend
+    ) {
         let count = frames.count
         let first = norm1.prepared(frames, latents: latents, backend: backend)
-        let hidden = conv1(count: count, caches: &caches, backend: backend) { [frames] index in
-            first.apply(to: frames[index], index: index, backend: backend)
+        var hidden = conv1(count: count, caches: &caches, backend: backend) {
+            first.apply(to: frames[$0], index: $0, backend: backend)
         }
         let second = norm2.prepared(hidden, latents: latents, backend: backend)
-        return conv2(
+        let gone = Tensor(uninitialized: [0])
+        let results = conv2(
             count: count, caches: &caches, backend: backend,
-            added: { [frames] range in
+            added: { range in
                 let parts = Array(frames[range])
+                for index in range { frames[index] = gone }
                 return shortcut.map { .projected(parts, $0) } ?? .frames(parts)
             },
-            frame: { second.apply(to: hidden[$0], index: $0, backend: backend) })
+            frame: { index in
+                defer { hidden[index] = gone }
+                return second.apply(to: hidden[index], index: index, backend: backend)
+            })
+        frames = results
     }
 }

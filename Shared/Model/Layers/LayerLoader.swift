@@ -33,8 +33,10 @@ struct LayerLoader {
             parts.append(try weights.tensor("\(name).weight"))
             if let bias = try bias(name) { biases.append(bias) }
         }
+        let joined = Tensor.concatenated(parts)
+        for part in parts { part.dropMappedPages() }
         return backend.linearWeights(
-            Tensor.concatenated(parts), bias: biases.count == names.count ? Tensor.concatenated(biases) : nil,
+            joined, bias: biases.count == names.count ? Tensor.concatenated(biases) : nil,
             dtype: dtype, precision: precision)
     }
 
