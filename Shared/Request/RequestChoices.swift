@@ -1,9 +1,11 @@
 package import Diffusion
 
-/// The arithmetic of the networks. Noise and the latents between steps are float32 in both.
+/// The arithmetic of the networks. Noise and the latents between steps are float32 in all of them.
 package enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
     case float32
     case bfloat16
+    /// The transformer's large products on weights and activations of eight bits; everything else in bfloat16.
+    case int8
 }
 
 /// The file format of the finished video.

@@ -1,16 +1,20 @@
 package import Checkpoint
+package import Compute
 package import Failure
 package import Request
 package import Tensor
 
 extension Precision {
-    /// The dtype of weights and activations.
+    /// The dtype of activations, and of weights where they are not kept in eight bits.
     package var dtype: DType {
         switch self {
         case .float32: .float32
-        case .bfloat16: .bfloat16
+        case .bfloat16, .int8: .bfloat16
         }
     }
+
+    /// How the transformer keeps the weights of its large products.
+    package var transformerWeights: WeightPrecision { self == .int8 ? .int8 : .activation }
 }
 
 extension ModelFolder {

@@ -36,7 +36,7 @@ package struct GenerationOptions: ParsableArguments {
     @Option(help: "Seed of the noise; the same seed gives the same video. [default: random]")
     package var seed: UInt64?
 
-    @Option(help: "float32 or bfloat16: the arithmetic of the networks. [default: float32]")
+    @Option(help: "float32, bfloat16 or int8: the arithmetic of the networks. [default: float32]")
     package var dtype: String?
 
     @Flag(help: "Let the server's prompt upsampler rewrite the prompt first.")
@@ -44,6 +44,15 @@ package struct GenerationOptions: ParsableArguments {
 
     @Flag(help: "Accept step counts that do not end at a clean image (see docs/models.md).")
     package var allowUnsafeSteps = false
+
+    @Option(help: "none, teacache, first_block or pab: leave out parts of steps (docs/step-caches.md). [default: none]")
+    package var stepCache: String?
+
+    @Option(help: "Threshold of teacache (0.2) or first_block (0.05); more is faster and differs more.")
+    package var stepCacheThreshold: Double?
+
+    @Option(help: "Steps that share one attention with pab. [default: 2]")
+    package var stepCacheRange: Int?
 
     package init() {}
 
@@ -60,6 +69,9 @@ package struct GenerationOptions: ParsableArguments {
         fields["scheduler"] = scheduler
         fields["seed"] = seed
         fields["dtype"] = dtype
+        fields["step_cache"] = stepCache
+        fields["step_cache_threshold"] = stepCacheThreshold
+        fields["step_cache_range"] = stepCacheRange
         if useDynamicCfg { fields["use_dynamic_cfg"] = true }
         if upsamplePrompt { fields["upsample_prompt"] = true }
         if allowUnsafeSteps { fields["allow_unsafe_steps"] = true }

@@ -11,7 +11,8 @@ import Tensor
 ///
 /// Output `latents` `[1, F, C, h, w]` float32, including the frames that CogVideoX 1.5 pads (the decoder drops them);
 /// with `keepStepLatents` also `latents_steps` `[n, 1, F, C, h, w]`. Noise and latents between steps are float32 in
-/// every precision. The state after a step is a checkpoint: any denoiser with the same arithmetic resumes bit-exactly.
+/// every precision. The state after a step is a checkpoint: any denoiser with the same arithmetic resumes bit-exactly,
+/// with a step cache after doing the last full step again.
 package struct DenoiserHandler: StageHandler {
     package let stage = StageName.denoiser.rawValue
     package let modelDigest: String
@@ -57,17 +58,24 @@ package struct DenoiserHandler: StageHandler {
             kind: parameters.scheduler, config: folder.scheduler, numInferenceSteps: parameters.numInferenceSteps,
             allowUnsafe: parameters.allowUnsafeStepCount)
         let transformer = try transformers.value(for: parameters.dtype) { () throws(Failure) -> Transformer3D in
-            try Transformer3D(folder: folder, backend: backend, dtype: parameters.dtype.dtype)
+            try Transformer3D(
+                folder: folder, backend: backend, dtype: parameters.dtype.dtype,
+                precision: parameters.dtype.transformerWeights)
         }
         let session = try transformer.session(
             frames: size.frames, height: size.height, width: size.width, promptEmbeddings: prompts,
             timesteps: sampler.timesteps)
 
         var result = StageResult()
-        var loop = DenoiseLoop(
+        var loop = try DenoiseLoop(
             session: session, parameters: parameters, sampler: sampler, size: size, initialLatents: given)
         if let note = try await resume(&loop, task) { result.note(note) }
         try loop.run(task)
+        if parameters.transformerCache != nil {
+            result.note(
+                "steps_computed: \(loop.computedSteps) of \(sampler.timesteps.count) "
+                    + "(step cache \(parameters.stepCacheDescription)).")
+        }
         result.add("latents", loop.latents)
         if parameters.keepStepLatents {
             result.add("latents_steps", Tensor.concatenated(loop.history.map { $0.reshaped([1] + $0.shape) }))
@@ -107,8 +115,9 @@ package struct DenoiserHandler: StageHandler {
         let activations = size.activationBytes(
             folder.transformer, prompts: parameters.guidanceScale > 1 ? 2 : 1, steps: parameters.numInferenceSteps,
             elementBytes: dtype.byteCount)
+        let kept = size.stepCacheBytes(parameters, folder.transformer)
         try budget.check(
-            weights + activations,
+            weights + activations + kept,
             for: "denoising \(parameters.width)×\(parameters.height), \(parameters.numFrames) frames")
     }
 }

@@ -44,30 +44,30 @@ package struct TextEncoderHandler: StageHandler {
         let weights = try folder.weightBytes(.textEncoder, dtype: parameters.dtype.dtype)
         try budget.check(
             weights + Self.activationBytes(folder), for: "the text encoder in \(parameters.dtype.rawValue)")
-        let encoder = try encoders.value(for: parameters.dtype) { () throws(Failure) -> T5Encoder in
+        let encoder = try encoders.value(for: parameters.dtype.dtype) { () throws(Failure) -> T5Encoder in
             try T5Encoder(folder: folder, backend: backend, dtype: parameters.dtype.dtype)
         }
 
         var result = StageResult()
         let tokens = tokenize(prompt, &result)
-        let layers = folder.textEncoder.numLayers
-        let total = parameters.negativePrompt == nil ? layers : 2 * layers
-        let ids = Tensor(ids: tokens, shape: [1, tokens.count])
-        result.add("input_ids", ids)
-        result.add("prompt_embeds", try encode(tokens, encoder, task, done: 0, of: total))
-        if let negative = parameters.negativePrompt {
-            let negativeTokens = tokenize(negative, &result)
-            let features: Tensor
-            if negative.isEmpty {
-                features = try unconditional.value(for: parameters.dtype) { () throws(Failure) -> Tensor in
-                    try encode(negativeTokens, encoder, task, done: layers, of: total)
-                }
-            } else {
-                features = try encode(negativeTokens, encoder, task, done: layers, of: total)
+        result.add("input_ids", Tensor(ids: tokens, shape: [1, tokens.count]))
+        guard let negative = parameters.negativePrompt else {
+            result.add("prompt_embeds", try encode([tokens], encoder, task)[0])
+            return result
+        }
+        let negativeTokens = tokenize(negative, &result)
+        if negative.isEmpty {
+            result.add("prompt_embeds", try encode([tokens], encoder, task)[0])
+            // The same for every job, so it is made once.
+            let features = try unconditional.value(for: parameters.dtype.dtype) { () throws(Failure) -> Tensor in
+                try encode([negativeTokens], encoder, task)[0]
             }
             result.add("negative_prompt_embeds", features)
+        } else {
+            let features = try encode([tokens, negativeTokens], encoder, task)
+            result.add("prompt_embeds", features[0])
+            result.add("negative_prompt_embeds", features[1])
         }
-        task.report(step: total, of: total)
         return result
     }
 
@@ -91,14 +91,15 @@ package struct TextEncoderHandler: StageHandler {
         return tokenized.ids
     }
 
+    /// Features `[1, L, D]` of prompts that share every pass over the weights.
     private func encode(
-        _ ids: [Int32], _ encoder: T5Encoder, _ task: StageTask, done: Int, of total: Int
-    ) throws(Failure) -> Tensor {
-        let features = try encoder.encode(ids: ids) { (layer, _) throws(Failure) in
-            task.report(step: done + layer, of: total)
+        _ prompts: [[Int32]], _ encoder: T5Encoder, _ task: StageTask
+    ) throws(Failure) -> [Tensor] {
+        let features = try encoder.encode(sequences: prompts) { (layer, layers) throws(Failure) in
+            task.report(step: layer, of: layers)
             try task.checkCancelled()
         }
-        return features.reshaped([1] + features.shape)
+        return features.map { $0.reshaped([1] + $0.shape) }
     }
 
     /// About eight token activations and the attention bias of all heads.

@@ -44,7 +44,7 @@ package struct VAEDecoderHandler: StageHandler {
         try budget.check(
             try folder.weightBytes(.vae, dtype: dtype) + activations,
             for: "decoding latents of \(width)×\(height) in \(parameters.dtype.rawValue)")
-        let decoder = try decoders.value(for: parameters.dtype) { () throws(Failure) -> AutoencoderKLDecoder in
+        let decoder = try decoders.value(for: parameters.dtype.dtype) { () throws(Failure) -> AutoencoderKLDecoder in
             try AutoencoderKLDecoder(folder: folder, backend: backend, dtype: dtype)
         }
 
