@@ -155,9 +155,10 @@ extension DataClient {
     }
 
     private func extend(_ identity: UInt64, by bytes: Int) {
-        guard case .store(let tensor, let offset, let credit, let limit, let isDone) = transfers[identity]?.work else {
-            return
-        }
+        // Credit for nothing would make a chunk limit of nothing, and that the end of the blob.
+        guard bytes > 0,
+            case .store(let tensor, let offset, let credit, let limit, let isDone) = transfers[identity]?.work
+        else { return }
         let chunkLimit = limit == 0 ? min(bytes, Limits.chunkBytes) : limit
         transfers[identity]?.work = .store(
             tensor, offset: offset, credit: credit + bytes, chunkLimit: chunkLimit, isDone: isDone)
