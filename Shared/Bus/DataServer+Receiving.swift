@@ -9,6 +9,7 @@ struct Receiving {
         case commit
     }
 
+    let identity: UInt64
     var digest: Digest
     var size: Int
     var window: Int
@@ -31,30 +32,31 @@ extension DataServer {
         let window = max(1, min(Int(open.size), Limits.defaultWindowBytes))
         guard reserve(window, for: key) else { return }
         let (steps, feed) = AsyncStream<Receiving.Step>.makeStream()
-        receivings[key] = Receiving(digest: open.digest, size: Int(open.size), window: window, feed: feed)
-        Task { await receive(open, key, steps, into: sink) }
+        let identity = newIdentity()
+        receivings[key] = Receiving(
+            identity: identity, digest: open.digest, size: Int(open.size), window: window, feed: feed)
+        Task { await receive(open, key, identity, steps, into: sink) }
     }
 
     /// Follows one transfer from PUT_OPEN to its end; awaits the sink, so everything is looked up again afterwards.
     private func receive(
-        _ open: PutOpen, _ key: TransferKey, _ steps: AsyncStream<Receiving.Step>, into sink: any BlobSink
+        _ open: PutOpen, _ key: TransferKey, _ identity: UInt64, _ steps: AsyncStream<Receiving.Step>,
+        into sink: any BlobSink
     ) async {
         do throws(Failure) {
             guard let writer = try await sink.begin(open.digest, size: open.size) else {
-                reply(.stored(open.digest), to: key)
-                return drop(key)
+                return conclude(key, identity, open.digest)
             }
             do throws(Failure) {
-                grant(key, receivings[key]?.window ?? 0)
+                grant(key, identity, receivings[key]?.window ?? 0)
                 for await step in steps {
                     switch step {
                     case .write(let offset, let bytes):
                         try await writer.write(bytes, at: offset)
-                        grant(key, bytes.count)
+                        grant(key, identity, bytes.count)
                     case .commit:
                         try await writer.commit()
-                        reply(.stored(open.digest), to: key)
-                        return drop(key)
+                        return conclude(key, identity, open.digest)
                     }
                 }
                 await writer.abort()
@@ -64,12 +66,18 @@ extension DataServer {
             }
         } catch {
             logger.warning("cannot store \(open.digest): \(error)")
-            abandon(key, error)
+            if receivings[key]?.identity == identity { abandon(key, error) }
         }
     }
 
-    private func grant(_ key: TransferKey, _ bytes: Int) {
-        guard let receiving = receivings[key] else { return }
+    private func conclude(_ key: TransferKey, _ identity: UInt64, _ digest: Digest) {
+        guard receivings[key]?.identity == identity else { return }
+        reply(.stored(digest), to: key)
+        drop(key)
+    }
+
+    private func grant(_ key: TransferKey, _ identity: UInt64, _ bytes: Int) {
+        guard let receiving = receivings[key], receiving.identity == identity else { return }
         receivings[key]?.credit += bytes
         reply(.credit(Credit(digest: receiving.digest, bytes: UInt32(bytes))), to: key)
     }
@@ -78,7 +86,8 @@ extension DataServer {
         guard var receiving = receivings[key] else { return }
         guard chunk.digest == receiving.digest, chunk.offset == UInt64(receiving.received),
             Int(chunk.length) == payload.count, payload.count <= receiving.size - receiving.received,
-            payload.count <= receiving.credit, !receiving.isCommitting
+            // Empty chunks need no credit: any number of them could wait for the disk.
+            payload.count > 0, payload.count <= receiving.credit, !receiving.isCommitting
         else {
             return abandon(
                 key,

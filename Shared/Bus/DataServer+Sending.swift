@@ -4,6 +4,7 @@ import Wire
 
 /// A blob on its way to a peer.
 struct Sending {
+    let identity: UInt64
     var digest: Digest
     /// The next byte to send, and the end, within the blob.
     var offset: Int
@@ -30,17 +31,18 @@ extension DataServer {
         }
         let window = min(Int(get.window), DataServer.longestWindow, max(1, Int(get.length)))
         guard reserve(window, for: key) else { return }
+        let identity = newIdentity()
         sendings[key] = Sending(
-            digest: get.digest, offset: Int(get.offset), end: Int(end), window: window, credit: window,
-            chunkLimit: min(window, Limits.chunkBytes))
+            identity: identity, digest: get.digest, offset: Int(get.offset), end: Int(end), window: window,
+            credit: window, chunkLimit: min(window, Limits.chunkBytes))
         Task {
             let blob = await source.blob(get.digest)
-            begin(key, blob)
+            begin(key, identity, blob)
         }
     }
 
-    private func begin(_ key: TransferKey, _ blob: Tensor?) {
-        guard let sending = sendings[key] else { return }
+    private func begin(_ key: TransferKey, _ identity: UInt64, _ blob: Tensor?) {
+        guard let sending = sendings[key], sending.identity == identity else { return }
         guard let blob else {
             reply(.notHere(sending.digest), to: key)
             return drop(key)

@@ -47,6 +47,7 @@ package actor DataServer {
     private let budgetBytes: Int
     private let idleLimit: Duration
     private var reservedBytes = 0
+    private var nextIdentity: UInt64 = 0
     private var outbox: Outbox
     private var socket: Socket?
     private var registration: UInt64?
@@ -172,8 +173,20 @@ package actor DataServer {
         }
     }
 
-    /// Takes `bytes` of the budget, or answers BUSY.
+    /// Tells the transfers apart that one peer opens under one sequence, one after the other: what was awaited for an
+    /// earlier one must not touch the later.
+    func newIdentity() -> UInt64 {
+        nextIdentity += 1
+        return nextIdentity
+    }
+
+    /// Takes `bytes` of the budget, or answers BUSY. A sequence that is in use ends its transfer with an error: two
+    /// under one key would take their share of the budget twice and give it back once.
     func reserve(_ bytes: Int, for key: TransferKey) -> Bool {
+        guard sendings[key] == nil, receivings[key] == nil else {
+            abandon(key, Failure("malformed", "sequence \(key.sequence) has opened a transfer that is under way"))
+            return false
+        }
         let isFull = sendings.count + receivings.count >= DataServer.transferLimit
         guard !isFull, reservedBytes == 0 || reservedBytes + bytes <= budgetBytes else {
             counted.turnedAway += 1
