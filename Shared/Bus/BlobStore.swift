@@ -15,6 +15,9 @@ package final class BlobStore: BlobSource, BlobSink {
     private let capacityBytes: UInt64?
     private let lockDescriptor: Int32
     private let state = Mutex(State())
+    /// Held while a file gets or loses its name, so that `state` and the directory change together: a blob that is
+    /// stored again while it is removed is either there or not.
+    private let naming = Mutex(())
 
     fileprivate struct State {
         var sizes: [Digest: UInt64] = [:]
@@ -126,24 +129,30 @@ package final class BlobStore: BlobSource, BlobSink {
 
     /// Deletes a blob; transfers under way keep the mapped bytes. Unknown digests are ignored.
     package func remove(_ digest: Digest) {
-        let wasHere = state.withLock { state in
-            guard let size = state.sizes.removeValue(forKey: digest) else { return false }
-            state.total -= size
-            return true
+        naming.withLock { _ in
+            let wasHere = state.withLock { state in
+                guard let size = state.sizes.removeValue(forKey: digest) else { return false }
+                state.total -= size
+                return true
+            }
+            if wasHere { unlink(path(of: digest)) }
         }
-        if wasHere { unlink(path(of: digest)) }
     }
 
     /// Gives a complete, flushed temporary file its name.
     fileprivate func adopt(_ temporary: String, as digest: Digest, size: UInt64) throws(Failure) {
         let folder = folder(of: digest)
         if mkdir(folder, 0o700) == 0 { _ = cs_directory_sync("\(directory)/blobs") }
-        guard cs_durable_rename(temporary, path(of: digest), folder) == 0 else {
-            throw BlobStore.ioError("rename", temporary)
+        let failure = naming.withLock { _ -> Failure? in
+            guard cs_durable_rename(temporary, path(of: digest), folder) == 0 else {
+                return BlobStore.ioError("rename", temporary)
+            }
+            state.withLock { state in
+                if state.sizes.updateValue(size, forKey: digest) == nil { state.total += size }
+            }
+            return nil
         }
-        state.withLock { state in
-            if state.sizes.updateValue(size, forKey: digest) == nil { state.total += size }
-        }
+        if let failure { throw failure }
     }
 
     fileprivate static func ioError(_ action: String, _ path: String) -> Failure {

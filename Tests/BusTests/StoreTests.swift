@@ -149,6 +149,28 @@ import Wire
         }
     }
 
+    @Test("a blob that is stored and removed at once is there whole or not at all")
+    func storedWhileRemoved() async throws {
+        try await Cell.run { cell in
+            let store = try BlobStore(directory: "\(cell.runDirectory.path)/store")
+            let tensor = pattern(10)
+            let digest = DataClient.digest(of: tensor)
+            for _ in 0..<20 {
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    for _ in 0..<6 { group.addTask { try await store.insert(tensor) } }
+                    group.addTask {
+                        // As soon as one of them has it stored, while others are about to.
+                        while !store.contains(digest) { await Task.yield() }
+                        store.remove(digest)
+                    }
+                    try await group.waitForAll()
+                }
+                #expect(await (store.blob(digest) != nil) == store.contains(digest))
+                store.remove(digest)
+            }
+        }
+    }
+
     @Test("storing waits for a store that is about to start, and fails after the timeout when none does")
     func lateStore() async throws {
         try await Cell.run { cell in
