@@ -44,6 +44,8 @@ final class Socket {
     let handle: UnsafeMutableRawPointer
     private let context: ZMQContext
     private let slots: UnsafeMutablePointer<zmq_msg_t>
+    /// The parts of the message that is being sent.
+    private let outgoing: UnsafeMutablePointer<zmq_msg_t>
     /// Socket files of ours, which libzmq leaves lying about.
     private var files: [String] = []
     private var isOpen = true
@@ -53,6 +55,7 @@ final class Socket {
         self.context = context
         // One slot more than is kept takes the parts that nobody wants.
         slots = .allocate(capacity: Socket.keptParts + 1)
+        outgoing = .allocate(capacity: Socket.keptParts)
         for index in 0...Socket.keptParts { zmq_msg_init(slots.advanced(by: index)) }
         set(ZMQ_LINGER, 0)
     }
@@ -61,6 +64,7 @@ final class Socket {
         close()
         for index in 0...Socket.keptParts { zmq_msg_close(slots.advanced(by: index)) }
         slots.deallocate()
+        outgoing.deallocate()
     }
 
     func close() {
@@ -138,12 +142,21 @@ final class Socket {
 
     /// Queues a message without ever waiting.
     func send(_ frames: [Frame]) -> SendOutcome {
-        for (index, frame) in frames.enumerated() {
+        precondition(frames.count <= Socket.keptParts, "a message of \(frames.count) parts")
+        // All parts are made before the first is handed over: libzmq would take what is sent next, to whomever, for the
+        // rest of a message that was begun.
+        var made = 0
+        defer { for index in 0..<made { zmq_msg_close(outgoing.advanced(by: index)) } }
+        for frame in frames {
+            guard Socket.make(frame, outgoing.advanced(by: made)) else { return .unreachable }
+            made += 1
+        }
+        for index in frames.indices {
             let flags = ZMQ_DONTWAIT | (index < frames.count - 1 ? ZMQ_SNDMORE : 0)
-            var code = queue(frame, flags)
+            var code = hand(outgoing.advanced(by: index), flags)
             if code == EAGAIN, index == 0 {
                 processCommands()
-                code = queue(frame, flags)
+                code = hand(outgoing.advanced(by: index), flags)
             }
             switch code {
             case 0: continue
@@ -154,15 +167,14 @@ final class Socket {
         return .sent
     }
 
-    /// 0, or the errno.
-    private func queue(_ frame: Frame, _ flags: Int32) -> Int32 {
-        var message = zmq_msg_t()
+    /// False when there is no memory for the message.
+    private static func make(_ frame: Frame, _ message: UnsafeMutablePointer<zmq_msg_t>) -> Bool {
         switch frame {
         case .bytes(let bytes):
-            guard zmq_msg_init_size(&message, bytes.count) == 0 else { return zmq_errno() }
+            guard zmq_msg_init_size(message, bytes.count) == 0 else { return false }
             bytes.withUnsafeBytes { source in
                 if let start = source.baseAddress {
-                    zmq_msg_data(&message).copyMemory(from: start, byteCount: source.count)
+                    zmq_msg_data(message).copyMemory(from: start, byteCount: source.count)
                 }
             }
         case .pinned(let tensor, let offset, let length):
@@ -172,17 +184,19 @@ final class Socket {
             let release: @convention(c) (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?) -> Void = { _, hint in
                 if let hint { Unmanaged<PinnedTensor>.fromOpaque(hint).release() }
             }
-            guard zmq_msg_init_data(&message, start, length, release, hint) == 0 else {
-                let code = zmq_errno()
+            guard zmq_msg_init_data(message, start, length, release, hint) == 0 else {
                 Unmanaged<PinnedTensor>.fromOpaque(hint).release()
-                return code
+                return false
             }
         }
-        var result = zmq_msg_send(&message, handle, flags)
-        while result < 0, zmq_errno() == EINTR { result = zmq_msg_send(&message, handle, flags) }
-        if result >= 0 { return 0 }
-        let code = zmq_errno()
-        zmq_msg_close(&message)
-        return code
+        return true
+    }
+
+    /// 0, or the errno; the message is empty after 0 and as it was otherwise.
+    private func hand(_ message: UnsafeMutablePointer<zmq_msg_t>, _ flags: Int32) -> Int32 {
+        while zmq_msg_send(message, handle, flags) < 0 {
+            if zmq_errno() != EINTR { return zmq_errno() }
+        }
+        return 0
     }
 }
