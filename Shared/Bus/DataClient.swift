@@ -57,7 +57,7 @@ package actor DataClient {
     /// bytes arrived damaged.
     /// - Parameter timeout: how long a holder may be silent before the next one is tried.
     /// - Throws: `input_missing` (`.otherWorker`) when no location serves it, `digest_mismatch` when the bytes a holder
-    ///   has are others, `cancelled`, `bus_closed`.
+    ///   has are others, `out_of_memory`, `cancelled`, `bus_closed`.
     package func fetch(_ ref: TensorRef, timeout: Duration) async throws(Failure) -> Tensor {
         guard ref.byteCount <= Limits.tensorBytes else {
             throw Failure("too_large", "a tensor of \(ref.byteCount) bytes; at most \(Limits.tensorBytes)")
@@ -79,7 +79,7 @@ package actor DataClient {
                     reasons.append("\(endpoint) \(reason)")
                     mayRecover = true
                 case .failed(let failure):
-                    if failure.code == "bus_closed" { throw failure }
+                    if failure.code == "bus_closed" || failure.code == "out_of_memory" { throw failure }
                     if failure.code == "bad_crc" { damage = failure }
                     mayRecover = mayRecover || failure.code == "bad_crc"
                     reasons.append("\(endpoint): \(failure.code): \(failure.message)")
@@ -159,7 +159,12 @@ package actor DataClient {
     // MARK: One attempt
 
     private func fetch(_ ref: TensorRef, from endpoint: Endpoint, _ timeout: Duration) async -> TransferOutcome {
-        let buffer = ReceiveBuffer(count: ref.byteCount)
+        let buffer: ReceiveBuffer
+        do throws(Failure) {
+            buffer = try ReceiveBuffer(count: ref.byteCount)
+        } catch {
+            return .failed(error)
+        }
         let hash = HashPipeline(buffer)
         // The consumer of ranges hashes on its own thread while chunks arrive.
         async let digest = hash.digest()

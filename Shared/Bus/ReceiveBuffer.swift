@@ -1,3 +1,5 @@
+import Failure
+import Glibc
 import Tensor
 
 /// Memory that a blob is received into, aligned to 64 bytes, and that becomes a tensor without a copy.
@@ -8,12 +10,17 @@ final class ReceiveBuffer: @unchecked Sendable {
     private let address: UnsafeMutableRawPointer
     let count: Int
 
-    init(count: Int) {
+    /// - Throws: `out_of_memory`; the size comes from a peer, and Swift's own allocation would end the process.
+    init(count: Int) throws(Failure) {
+        var memory: UnsafeMutableRawPointer?
+        guard posix_memalign(&memory, 64, max(count, 64)) == 0, let memory else {
+            throw Failure("out_of_memory", "cannot allocate \(count) bytes for a blob", retry: .otherWorker)
+        }
         self.count = count
-        address = .allocate(byteCount: max(count, 64), alignment: 64)
+        address = memory
     }
 
-    deinit { address.deallocate() }
+    deinit { free(address) }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
         precondition(offset >= 0 && offset + bytes.count <= count, "\(bytes.count) bytes at \(offset) of \(count)")
