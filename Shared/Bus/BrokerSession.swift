@@ -81,6 +81,8 @@ actor BrokerSession {
         guard !isClosed else {
             return watcher.finish(throwing: Failure("bus_closed", "the broker client was closed"))
         }
+        // Whoever cancelled this may have had `forget` run before it.
+        guard !Task.isCancelled else { return }
         nextIdentity += 1
         watched[nextIdentity] = Watched(watcher: watcher, job: job)
         await sendWatch(nextIdentity)
