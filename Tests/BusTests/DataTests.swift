@@ -184,11 +184,11 @@ import Wire
             let blob = pattern(1000)
             let memory = MemoryStore(budgetBytes: 1 << 20)
             memory.insert(blob)
-            var fake: BarePeer? = try BarePeer(ZMQ_ROUTER, bind: cell.ipc("d.sock").description)
+            let fake = try BarePeer(ZMQ_ROUTER, bind: cell.ipc("d.sock").description)
             let location = Location.ipc(host: cell.runDirectory.hostIdentity, socket: "d.sock")
             async let fetched = client(cell).fetch(ref(blob, at: [location]), timeout: .seconds(20))
-            _ = try await fake?.receive()
-            fake = nil
+            _ = try await fake.receive()
+            fake.close()
             _ = try await bound(server(cell, memory), cell, cell.ipc("d.sock"))
             #expect(try await bytes(fetched) == bytes(blob))
         }

@@ -62,6 +62,7 @@ struct LyingSource: BlobSource {
 final class BarePeer: @unchecked Sendable {
     private let context: UnsafeMutableRawPointer
     private let socket: UnsafeMutableRawPointer
+    private var isOpen = true
 
     init(_ type: Int32, connect: String? = nil, bind: String? = nil) throws {
         context = try #require(zmq_ctx_new())
@@ -74,7 +75,13 @@ final class BarePeer: @unchecked Sendable {
         if let bind { try #require(zmq_bind(socket, bind) == 0) }
     }
 
-    deinit {
+    deinit { close() }
+
+    /// Frees the endpoint; to be called where somebody else binds it next, because the thread that received may hold
+    /// the peer for a moment longer.
+    func close() {
+        guard isOpen else { return }
+        isOpen = false
         zmq_close(socket)
         zmq_ctx_term(context)
     }
