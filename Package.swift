@@ -99,7 +99,7 @@ var targets: [Target] = [
     // Values and process
     shared("Failure", []),
     shared("Tensor", ["Failure", "CKernels"]),
-    shared("Runtime", ["Failure", argumentParser, logging, serviceLifecycle, unixSignals]),
+    shared("Runtime", ["Failure", "CPlatform", argumentParser, logging, serviceLifecycle, unixSignals]),
 
     // Bytes, sockets, records, arithmetic
     shared("Wire", ["Failure", "CWire", "CProtobufC", "CPlatform", "Tensor", crypto]),
