@@ -142,7 +142,7 @@ extension CPUBackend {
 
 extension CPUBackend {
     /// Rows of one tile: its sums and a panel of weights share a core's second-level cache.
-    private static let rowTile = 240, columnTile = 256
+    private static let rowTile = 240, columnTile = 512
 
     /// `x Wᵀ` tile by tile; `finish` gets the sums of a tile with its rows and columns. Tiles do not cross the borders
     /// of `sections`, and hold whole `unit`s of columns.
