@@ -1,4 +1,5 @@
 import Checkpoint
+import Compute
 package import Failure
 package import Tensor
 
@@ -22,8 +23,20 @@ package struct DenoisingSession: Sendable {
         positions = transformer.patchEmbedding.videoPositions(geometry, backend: transformer.backend)
     }
 
+    var backend: any Backend { transformer.backend }
+
     /// How many transformer blocks a prediction runs, for progress.
     package var blockCount: Int { transformer.blocks.count }
+
+    /// A step cache for one pass over the timesteps of this session, in their order. Fails with the codes of the
+    /// checkpoint's weights, from which TeaCache takes the time embedding.
+    package func stepCache(_ cache: StepCache) throws(Failure) -> StepCacheState {
+        let timesteps = modulations.timesteps
+        let plan = try cache.plan(timesteps: timesteps) { () throws(Failure) in
+            try transformer.conditioning.embeddings(timesteps: timesteps).slices.map { $0.floats() }
+        }
+        return StepCacheState(cache: cache, plan: plan, stepCount: timesteps.count)
+    }
 
     /// The network's output (v for the released checkpoints) for latents at a timestep, one for each prompt.
     ///
@@ -34,6 +47,43 @@ package struct DenoisingSession: Sendable {
         latents: Tensor, timestep: Int,
         blockDone: (Int, Int) throws(Failure) -> Void = { (_, _) throws(Failure) in }
     ) throws(Failure) -> [Tensor] {
+        var cache = StepCacheState.off
+        return try predict(latents: latents, timestep: timestep, cache: &cache, blockDone: blockDone)
+    }
+
+    /// As `predict` without a cache, leaving out what `cache` allows; the same cache goes through all steps of a job.
+    package func predict(
+        latents: Tensor, timestep: Int, cache: inout StepCacheState,
+        blockDone: (Int, Int) throws(Failure) -> Void = { (_, _) throws(Failure) in }
+    ) throws(Failure) -> [Tensor] {
+        let row = try check(latents, timestep: timestep)
+        let tokens = transformer.patchEmbedding.video(
+            latents, geometry: geometry, positions: positions, backend: backend)
+        var stream = JointStream(text: text, video: tokens)
+        try runBlocks(&stream, row: row, cache: &cache, blockDone: blockDone)
+        var predictions: [Tensor] = []
+        for prompt in text.indices {
+            let prediction = transformer.head(
+                stream.rows.rows(stream.videoRows(prompt)), modulation: modulations.final(row: row), geometry: geometry,
+                backend: backend)
+            try prediction.requireFinite("The prediction at timestep \(timestep)", field: "latents")
+            predictions.append(prediction)
+        }
+        return predictions
+    }
+
+    /// One block of the step `row`.
+    func run(
+        _ index: Int, _ stream: inout JointStream, row: Int, reuse: inout AttentionReuse, blockDone: BlockReport
+    ) throws(Failure) {
+        transformer.blocks[index](
+            &stream, modulation: modulations.block(index, row: row), rotary: rotary, isLast: index == blockCount - 1,
+            reuse: &reuse, backend: backend)
+        try blockDone(index + 1, blockCount)
+    }
+
+    /// The row of the timestep in the schedule.
+    private func check(_ latents: Tensor, timestep: Int) throws(Failure) -> Int {
         let expected = [geometry.frames, transformer.config.inChannels, geometry.height, geometry.width]
         guard latents.dtype.isFloatingPoint, latents.shape == expected else {
             throw Failure(
@@ -46,24 +96,6 @@ package struct DenoisingSession: Sendable {
                 "timestep_unknown", "Timestep \(timestep) is not in the schedule of this session.", field: "timestep")
         }
         try latents.requireFinite("The latent tensor", field: "latents")
-        let backend = transformer.backend
-        let tokens = transformer.patchEmbedding.video(
-            latents, geometry: geometry, positions: positions, backend: backend)
-        var stream = JointStream(text: text, video: tokens)
-        for (index, block) in transformer.blocks.enumerated() {
-            block(
-                &stream, modulation: modulations.block(index, row: row), rotary: rotary,
-                isLast: index == transformer.blocks.count - 1, backend: backend)
-            try blockDone(index + 1, transformer.blocks.count)
-        }
-        var predictions: [Tensor] = []
-        for prompt in text.indices {
-            let prediction = transformer.head(
-                stream.rows.rows(stream.videoRows(prompt)), modulation: modulations.final(row: row), geometry: geometry,
-                backend: backend)
-            try prediction.requireFinite("The prediction at timestep \(timestep)", field: "latents")
-            predictions.append(prediction)
-        }
-        return predictions
+        return row
     }
 }

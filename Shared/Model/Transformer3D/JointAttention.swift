@@ -40,20 +40,23 @@ struct JointAttention: Sendable {
         scale = 1 / Float(config.attentionHeadDim).squareRoot()
     }
 
-    /// Adds the attention of the normalised rows `x` to the rows of the gates. Queries before `firstQuery` of a prompt
-    /// are left out.
-    func add(
-        _ x: Tensor, to stream: inout JointStream, gates: [GateSpan], rotary: RotaryTables?, firstQuery: Int,
-        backend: any Backend
-    ) {
+    /// The attention of the normalised rows `x` before the output layer, `[queries, width]`. Queries before
+    /// `firstQuery` of a prompt are left out.
+    func attended(
+        _ x: Tensor, of stream: JointStream, rotary: RotaryTables?, firstQuery: Int, backend: any Backend
+    ) -> Tensor {
         let rotation = rotary.map {
             Rotary(cosines: $0.cosines, sines: $0.sines, start: stream.textLength, period: stream.length)
         }
         let parts = backend.headSections(
             x, input, heads: heads, norms: [headNorm(queryNorm, rotation), headNorm(keyNorm, rotation), nil])
-        let attended = backend.attention(
+        return backend.attention(
             parts[0], parts[1], parts[2], heads: heads, scale: scale, bias: nil, sequences: stream.prompts,
             firstQuery: firstQuery)
+    }
+
+    /// Adds the output layer of what `attended` returned to the rows of the gates.
+    func add(_ attended: Tensor, to stream: inout JointStream, gates: [GateSpan], backend: any Backend) {
         backend.addLinear(attended, output, to: &stream.rows, spans: gates)
     }
 

@@ -67,6 +67,11 @@ final class TimestepConditioning: Sendable {
         return made
     }
 
+    /// The time embedding before its SiLU, `[timesteps.count, timeEmbedDim]` float32.
+    func embeddings(timesteps: [Int]) throws(Failure) -> Tensor {
+        try timeEmbedding(timesteps, loader: LayerLoader(weights: weights, backend: backend, dtype: .float32))
+    }
+
     /// `[timesteps.count, timeEmbedDim]`
     private func timeEmbedding(_ timesteps: [Int], loader: LayerLoader) throws(Failure) -> Tensor {
         let sinusoids = Self.sinusoids(

@@ -1,6 +1,7 @@
 import Checkpoint
 import Compute
 import Failure
+import Tensor
 
 /// One joint text–video block (`CogVideoXBlock`).
 ///
@@ -31,14 +32,10 @@ struct TransformerBlock: Sendable {
     /// Updates the stream. After the last block nobody reads the text, so it is left as it is there.
     func callAsFunction(
         _ stream: inout JointStream, modulation: (attention: NormModulation, feedForward: NormModulation),
-        rotary: RotaryTables?, isLast: Bool, backend: any Backend
+        rotary: RotaryTables?, isLast: Bool, reuse: inout AttentionReuse, backend: any Backend
     ) {
-        let normal = backend.modulatedNorm(
-            stream.rows, spans: stream.norms(modulation.attention, withText: true), weight: attentionNorm.weight,
-            bias: attentionNorm.bias, epsilon: epsilon)
-        attention.add(
-            normal, to: &stream, gates: stream.gates(modulation.attention, withText: !isLast), rotary: rotary,
-            firstQuery: isLast ? stream.textLength : 0, backend: backend)
+        attend(
+            &stream, modulation: modulation.attention, rotary: rotary, isLast: isLast, reuse: &reuse, backend: backend)
         let hidden = backend.modulatedNorm(
             stream.rows, spans: stream.norms(modulation.feedForward, withText: !isLast),
             weight: feedForwardNorm.weight, bias: feedForwardNorm.bias, epsilon: epsilon)
@@ -46,4 +43,32 @@ struct TransformerBlock: Sendable {
             hidden, to: &stream.rows, gates: stream.gates(modulation.feedForward, withText: !isLast),
             backend: backend)
     }
+
+    private func attend(
+        _ stream: inout JointStream, modulation: NormModulation, rotary: RotaryTables?, isLast: Bool,
+        reuse: inout AttentionReuse, backend: any Backend
+    ) {
+        let gates = stream.gates(modulation, withText: !isLast)
+        if case .kept(let attended) = reuse {
+            attention.add(attended, to: &stream, gates: gates, backend: backend)
+            return
+        }
+        let normal = backend.modulatedNorm(
+            stream.rows, spans: stream.norms(modulation, withText: true), weight: attentionNorm.weight,
+            bias: attentionNorm.bias, epsilon: epsilon)
+        let attended = attention.attended(
+            normal, of: stream, rotary: rotary, firstQuery: isLast ? stream.textLength : 0, backend: backend)
+        if case .keep = reuse { reuse = .kept(attended) }
+        attention.add(attended, to: &stream, gates: gates, backend: backend)
+    }
+}
+
+/// What a block does with its attention under Pyramid Attention Broadcast.
+enum AttentionReuse: Sendable {
+    /// Compute it and let it go.
+    case compute
+    /// Compute it and keep it: becomes `kept`.
+    case keep
+    /// Use this, which an earlier step kept.
+    case kept(Tensor)
 }
