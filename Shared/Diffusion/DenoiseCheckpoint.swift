@@ -11,23 +11,31 @@ package struct DenoiseCheckpoint: Sendable {
     package var previousOriginal: Tensor?
     /// The noise generator where the last step left it.
     package var generator: TorchGenerator
+    /// How many of the completed steps were computed in full: fewer with a step cache.
+    package var computedSteps: Int
 
-    package init(latents: Tensor, completedSteps: Int, previousOriginal: Tensor?, generator: TorchGenerator) {
+    /// - Parameter computedSteps: nil when every step was computed in full.
+    package init(
+        latents: Tensor, completedSteps: Int, previousOriginal: Tensor?, generator: TorchGenerator,
+        computedSteps: Int? = nil
+    ) {
         self.latents = latents
         self.completedSteps = completedSteps
         self.previousOriginal = previousOriginal
         self.generator = generator
+        self.computedSteps = computedSteps ?? completedSteps
     }
 
     private static let format = "zoetrope-denoise-checkpoint/1"
 
     /// The checkpoint as a safetensors file in a uint8 tensor: `latents`, `previous_original`, `generator` and, in the
-    /// metadata, the format and the steps done.
+    /// metadata, the format, the steps done and, when they are fewer, the steps computed in full.
     package func encode() -> Tensor {
         var tensors = [("latents", latents), ("generator", Tensor(bytes: generator.state))]
         if let previousOriginal { tensors.append(("previous_original", previousOriginal)) }
-        return SafetensorsWriter.encode(
-            tensors, metadata: ["format": Self.format, "completed_steps": String(completedSteps)])
+        var metadata = ["format": Self.format, "completed_steps": String(completedSteps)]
+        if computedSteps != completedSteps { metadata["computed_steps"] = String(computedSteps) }
+        return SafetensorsWriter.encode(tensors, metadata: metadata)
     }
 
     /// Reads what `encode` made; anything else is `checkpoint_invalid`.
@@ -44,6 +52,11 @@ package struct DenoiseCheckpoint: Sendable {
                 throw Self.invalid("the number of completed steps is missing")
             }
             completedSteps = steps
+            let computed = file.metadata["computed_steps"].map { Int($0) } ?? steps
+            guard let computed, (0...steps).contains(computed) else {
+                throw Self.invalid("the number of computed steps is not one")
+            }
+            computedSteps = computed
             latents = try file.tensor("latents")
             let state = try file.tensor("generator").withUnsafeBytes { [UInt8]($0) }
             generator = try TorchGenerator(state: state)

@@ -34,6 +34,14 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
     package var keepFloatFrames: Bool
     /// Whether the client supplies the initial noise instead of the seed's.
     package var useInitialLatents: Bool
+    /// Which parts of steps are left out; nil for none.
+    package var stepCache: StepCacheMethod?
+    /// Of `teacache` and `first_block`: how much change is taken for none, 0 … 1.
+    package var stepCacheThreshold: Double?
+    /// Of `teacache`: the model's polynomial, highest power first.
+    package var stepCacheCoefficients: [Double]?
+    /// Of `pab`: how many steps share one attention.
+    package var stepCacheRange: Int?
     /// What was decided for the user and should be seen, such as the frame count that `seconds` led to.
     package var notes: [String]
 
@@ -45,7 +53,8 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         seed: UInt64, seedIsRandom: Bool = false, dtype: Precision = .float32, container: OutputContainer = .mp4,
         outputType: OutputType = .video, upsamplePrompt: Bool = false, allowUnsafeStepCount: Bool = false,
         keepStepLatents: Bool = false, keepFloatFrames: Bool = false, useInitialLatents: Bool = false,
-        notes: [String] = []
+        stepCache: StepCacheMethod? = nil, stepCacheThreshold: Double? = nil,
+        stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, notes: [String] = []
     ) {
         self.model = model
         self.prompt = prompt
@@ -68,6 +77,10 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         self.keepStepLatents = keepStepLatents
         self.keepFloatFrames = keepFloatFrames
         self.useInitialLatents = useInitialLatents
+        self.stepCache = stepCache
+        self.stepCacheThreshold = stepCacheThreshold
+        self.stepCacheCoefficients = stepCacheCoefficients
+        self.stepCacheRange = stepCacheRange
         self.notes = notes
     }
 
@@ -86,6 +99,10 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         case keepStepLatents = "keep_step_latents"
         case keepFloatFrames = "keep_float_frames"
         case useInitialLatents = "use_init_latents"
+        case stepCache = "step_cache"
+        case stepCacheThreshold = "step_cache_threshold"
+        case stepCacheCoefficients = "step_cache_coefficients"
+        case stepCacheRange = "step_cache_range"
     }
 
     /// Whether the denoiser needs the embeddings of the negative prompt (diffusers: `guidance_scale > 1`).

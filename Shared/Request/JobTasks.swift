@@ -42,7 +42,9 @@ extension JobGraph {
             numInferenceSteps: request.numInferenceSteps, guidanceScale: request.guidanceScale,
             useDynamicCFG: request.useDynamicCFG, scheduler: request.scheduler, seed: request.seed,
             dtype: request.dtype, allowUnsafeStepCount: request.allowUnsafeStepCount,
-            keepStepLatents: request.keepStepLatents)
+            keepStepLatents: request.keepStepLatents, stepCache: request.stepCache,
+            stepCacheThreshold: request.stepCacheThreshold, stepCacheCoefficients: request.stepCacheCoefficients,
+            stepCacheRange: request.stepCacheRange)
         var inputs = [input("prompt_embeds", of: "encode")]
         if request.usesGuidance { inputs.append(input("negative_prompt_embeds", of: "encode")) }
         if let initialLatents { inputs.append(TaskInput(name: "init_latents", source: .blob(initialLatents))) }

@@ -29,6 +29,9 @@ package struct ModelTraits: Sendable, Hashable, Codable {
     /// Learned position embeddings exist for the native size and frame count only.
     package var hasFixedSize: Bool
     package var schedulerConfig: SchedulerConfig
+    /// TeaCache's polynomial for this model, highest power first: what `zoetrope.json` names, or the published one of a
+    /// model of released shape. Nil where there is none.
+    package var teaCacheCoefficients: [Double]?
 
     /// Reads the traits of an opened folder.
     ///
@@ -70,6 +73,7 @@ package struct ModelTraits: Sendable, Hashable, Codable {
         maxTextTokens = transformer.maxTextSeqLength
         hasFixedSize = transformer.useLearnedPositionalEmbeddings
         schedulerConfig = folder.scheduler
+        teaCacheCoefficients = defaults.teaCacheCoefficients ?? TeaCacheCoefficients.published(for: transformer)
     }
 
     /// Published 1.5 configurations name 300×300 latents, which is no size anyone should make; where the named size is

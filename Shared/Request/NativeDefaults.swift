@@ -7,11 +7,14 @@ struct NativeDefaults: Sendable, Hashable, Codable {
     var numInferenceSteps: Int?
     var guidanceScale: Double?
     var framesPerSecond: Int?
+    /// Of TeaCache's polynomial, highest power first.
+    var teaCacheCoefficients: [Double]?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
         case numInferenceSteps = "num_inference_steps"
         case guidanceScale = "guidance_scale"
         case framesPerSecond = "fps"
+        case teaCacheCoefficients = "teacache_coefficients"
     }
 
     static let fileName = "zoetrope.json"
@@ -26,7 +29,7 @@ struct NativeDefaults: Sendable, Hashable, Codable {
         let known = CodingKeys.allCases.map(\.rawValue)
         do {
             let bytes = try Data(contentsOf: URL(filePath: path))
-            let fields = try JSONDecoder().decode([String: Double].self, from: bytes)
+            let fields = try JSONDecoder().decode([String: Entry].self, from: bytes)
             if let stranger = fields.keys.sorted().first(where: { !known.contains($0) }) {
                 throw Self.invalid(path, "\(stranger) is not one of \(known.joined(separator: ", "))")
             }
@@ -34,9 +37,18 @@ struct NativeDefaults: Sendable, Hashable, Codable {
         } catch let failure as Failure {
             throw failure
         } catch {
-            throw Self.invalid(path, "it must be one JSON object of whole numbers and a guidance scale")
+            throw Self.invalid(
+                path, "it must be one JSON object of numbers, and of a list of them for teacache_coefficients")
         }
         try check(path)
+    }
+
+    /// Any number or list: which of them a name takes is known to the coding keys.
+    private struct Entry: Decodable {
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            if (try? container.decode(Double.self)) == nil { _ = try container.decode([Double].self) }
+        }
     }
 
     private func check(_ path: String) throws(Failure) {
@@ -48,6 +60,9 @@ struct NativeDefaults: Sendable, Hashable, Codable {
         }
         if let framesPerSecond, !RequestLimits.framesPerSecond.contains(framesPerSecond) {
             throw Self.invalid(path, "fps is \(framesPerSecond), not from 1 to 120")
+        }
+        if let teaCacheCoefficients, !(1...10).contains(teaCacheCoefficients.count) {
+            throw Self.invalid(path, "teacache_coefficients has \(teaCacheCoefficients.count) numbers, not 1 to 10")
         }
     }
 

@@ -30,6 +30,9 @@ package struct RequestDraft: Sendable, Hashable {
     package var allowUnsafeStepCount: Bool?
     package var keepStepLatents: Bool?
     package var keepFloatFrames: Bool?
+    package var stepCache: String?
+    package var stepCacheThreshold: Double?
+    package var stepCacheRange: Int?
     /// The id of noise `[1, F, C, h, w]` uploaded before, to start from instead of the seed's.
     package var initialLatents: String?
 
@@ -40,7 +43,7 @@ package struct RequestDraft: Sendable, Hashable {
         "prompt", "negative_prompt", "model", "width", "height", "size", "num_frames", "seconds", "fps",
         "num_inference_steps", "guidance_scale", "use_dynamic_cfg", "scheduler", "seed", "dtype", "container",
         "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames",
-        "init_latents",
+        "init_latents", "step_cache", "step_cache_threshold", "step_cache_range",
     ]
 
     /// Reads one JSON object; `body_not_json` when it is none. A null leaves the field's default.
@@ -82,6 +85,8 @@ package struct RequestDraft: Sendable, Hashable {
         case "fps": framesPerSecond = try value.integer(name)
         case "num_inference_steps": numInferenceSteps = try value.integer(name)
         case "guidance_scale": guidanceScale = try value.number(name)
+        case "step_cache_threshold": stepCacheThreshold = try value.number(name)
+        case "step_cache_range": stepCacheRange = try value.integer(name)
         case "seed": seed = try value.seed(name)
         default: throw Self.unknown(name)
         }
@@ -98,6 +103,7 @@ package struct RequestDraft: Sendable, Hashable {
         case "container": container = try value.string(name)
         case "output_type": outputType = try value.string(name)
         case "init_latents": initialLatents = try value.string(name)
+        case "step_cache": stepCache = try value.string(name)
         default: return false
         }
         return true

@@ -7,6 +7,10 @@ package enum RequestLimits {
     package static let frames = 1025
     package static let framesPerSecond = 1...120
     package static let guidanceScale = 0.0...100.0
+    /// The largest threshold of a step cache: a change of the whole.
+    package static let stepCacheThreshold = 1.0
+    /// Steps that may share one attention.
+    package static let stepCacheRange = 2...10
     /// Seconds of video that `seconds` may ask for.
     package static let seconds = 1...1024
     /// Bytes of an idempotency key.

@@ -21,6 +21,7 @@ extension RequestDraft {
         let numFrames = try checkedFrames(traits, framesPerSecond: framesPerSecond, notes: &notes)
         try checkVolume(width: size.width, height: size.height, frames: numFrames)
         let steps = try checkedSteps(traits)
+        let cache = try checkedStepCache(traits)
         return GenerationRequest(
             model: traits.name, prompt: prompt, negativePrompt: negativePrompt, width: size.width, height: size.height,
             numFrames: numFrames, framesPerSecond: framesPerSecond, numInferenceSteps: steps,
@@ -33,7 +34,8 @@ extension RequestDraft {
             outputType: try choice(outputType, "output_type", code: "output_type_unknown", default: OutputType.video),
             upsamplePrompt: upsamplePrompt ?? false, allowUnsafeStepCount: allowUnsafeStepCount ?? false,
             keepStepLatents: keepStepLatents ?? false, keepFloatFrames: keepFloatFrames ?? false,
-            useInitialLatents: initialLatents != nil, notes: notes)
+            useInitialLatents: initialLatents != nil, stepCache: cache?.method, stepCacheThreshold: cache?.threshold,
+            stepCacheCoefficients: cache?.coefficients, stepCacheRange: cache?.range, notes: notes)
     }
 
     // MARK: Text
@@ -73,7 +75,7 @@ extension RequestDraft {
         return text
     }
 
-    private func choice<Choice: RawRepresentable & CaseIterable>(
+    func choice<Choice: RawRepresentable & CaseIterable>(
         _ text: String?, _ field: String, code: String, default fallback: Choice
     ) throws(Failure) -> Choice where Choice.RawValue == String {
         guard let text else { return fallback }

@@ -36,11 +36,17 @@ package struct DenoiseParameters: Sendable, Hashable, Codable {
     package var dtype: Precision
     package var allowUnsafeStepCount: Bool
     package var keepStepLatents: Bool
+    /// Nil for none; its settings are there where it has them.
+    package var stepCache: StepCacheMethod?
+    package var stepCacheThreshold: Double?
+    package var stepCacheCoefficients: [Double]?
+    package var stepCacheRange: Int?
 
     package init(
         width: Int, height: Int, numFrames: Int, numInferenceSteps: Int, guidanceScale: Double, useDynamicCFG: Bool,
         scheduler: SamplerKind, seed: UInt64, dtype: Precision, allowUnsafeStepCount: Bool = false,
-        keepStepLatents: Bool = false
+        keepStepLatents: Bool = false, stepCache: StepCacheMethod? = nil, stepCacheThreshold: Double? = nil,
+        stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil
     ) {
         self.width = width
         self.height = height
@@ -53,6 +59,10 @@ package struct DenoiseParameters: Sendable, Hashable, Codable {
         self.dtype = dtype
         self.allowUnsafeStepCount = allowUnsafeStepCount
         self.keepStepLatents = keepStepLatents
+        self.stepCache = stepCache
+        self.stepCacheThreshold = stepCacheThreshold
+        self.stepCacheCoefficients = stepCacheCoefficients
+        self.stepCacheRange = stepCacheRange
     }
 }
 

@@ -13,22 +13,29 @@ struct DenoiseLoop {
     private(set) var latents: Tensor
     /// The latents after each step of this attempt, where they are to be kept.
     private(set) var history: [Tensor] = []
+    /// Steps that were computed in full, those of earlier attempts included.
+    private(set) var computedSteps = 0
     private var sampler: Sampler
     private var generator: TorchGenerator
     private var stepsDone = 0
+    private var cache: StepCacheState
+    /// The state before the last step that was computed in full: what a step cache keeps comes from there. It is far
+    /// too large for a checkpoint, so a run that goes on from this one does that step again.
+    private var beforeFullStep: DenoiseCheckpoint?
     private var checkpoints = CheckpointPolicy()
 
     /// Begins with `initialLatents`, or with noise from the job's seed (`prepare_latents`; both samplers want it at scale 1).
     init(
         session: DenoisingSession, parameters: DenoiseParameters, sampler: Sampler, size: LatentSize,
         initialLatents: Tensor?
-    ) {
+    ) throws(Failure) {
         self.session = session
         self.parameters = parameters
         self.sampler = sampler
         var generator = TorchGenerator(seed: parameters.seed)
         latents = initialLatents ?? generator.randn(shape: size.shape)
         self.generator = generator
+        cache = try parameters.transformerCache.map(session.stepCache) ?? .off
     }
 
     /// Takes over the state an earlier attempt saved. Fails with `checkpoint_unusable` when it belongs to other latents.
@@ -45,6 +52,7 @@ struct DenoiseLoop {
         generator = checkpoint.generator
         latents = checkpoint.latents
         stepsDone = checkpoint.completedSteps
+        computedSteps = checkpoint.computedSteps
     }
 
     /// Runs the remaining steps. When the task is cancelled, what is done so far is saved first.
@@ -72,9 +80,10 @@ struct DenoiseLoop {
     /// One step: prediction for each prompt, guidance in float32, sampler.
     private mutating func advance(_ task: StageTask) throws(Failure) {
         try task.checkCancelled()
+        let before = cache.cache == nil ? nil : state
         let timestep = sampler.timesteps[stepsDone]
         let predictions = try session.predict(
-            latents: latents.reshaped(Array(latents.shape.dropFirst())), timestep: timestep
+            latents: latents.reshaped(Array(latents.shape.dropFirst())), timestep: timestep, cache: &cache
         ) { (_, _) throws(Failure) in try task.checkCancelled() }
         var output = predictions[0]
         if predictions.count == 2 {
@@ -89,14 +98,26 @@ struct DenoiseLoop {
             modelOutput: output.reshaped(latents.shape), latents: latents, stepIndex: stepsDone, generator: &generator)
         try TensorExpectation.checkFinite(next, name: "latents after step \(stepsDone + 1)", code: "numeric_fault")
         latents = next
+        guard cache.lastStepWasFull else { return }
+        computedSteps += 1
+        beforeFullStep = before
+    }
+
+    /// What a run needs to go on with the next step.
+    private var state: DenoiseCheckpoint {
+        DenoiseCheckpoint(
+            latents: latents, completedSteps: stepsDone, previousOriginal: sampler.predictedOriginal,
+            generator: generator, computedSteps: computedSteps)
     }
 
     private mutating func save(_ task: StageTask) {
-        guard !parameters.keepStepLatents, checkpoints.lastStep < stepsDone else { return }
-        let state = DenoiseCheckpoint(
-            latents: latents, completedSteps: stepsDone, previousOriginal: sampler.predictedOriginal,
-            generator: generator)
-        checkpoints.measure(step: stepsDone) { task.saveCheckpoint(step: stepsDone, state.encode()) }
+        guard !parameters.keepStepLatents else { return }
+        let isComplete = stepsDone == sampler.timesteps.count || cache.isFull(step: stepsDone) == true
+        let state = isComplete ? state : beforeFullStep ?? state
+        guard checkpoints.lastStep < state.completedSteps else { return }
+        checkpoints.measure(step: state.completedSteps) {
+            task.saveCheckpoint(step: state.completedSteps, state.encode())
+        }
     }
 }
 

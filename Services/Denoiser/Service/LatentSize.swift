@@ -1,4 +1,5 @@
 import Checkpoint
+import Model
 import Request
 import Stage
 import Tensor
@@ -37,9 +38,21 @@ struct LatentSize: Sendable, Hashable {
     /// An estimate of what one job needs beside the weights: about twelve token activations (residual stream, queries,
     /// keys, values, attention, the four-fold feed-forward layer) and the modulation vectors of every step.
     func activationBytes(_ config: Transformer3DConfig, prompts: Int, steps: Int, elementBytes: Int) -> Int {
-        let patch = config.patchSize * config.patchSize * (config.patchSizeT ?? 1)
-        let tokens = frames * height * width / patch + config.maxTextSeqLength
+        let tokens = tokenCount(config)
         let modulations = 12 * config.numLayers * config.innerDim * steps * 4
         return prompts * tokens * config.innerDim * 12 * elementBytes + modulations
+    }
+
+    /// What the job's step cache keeps.
+    func stepCacheBytes(_ parameters: DenoiseParameters, _ config: Transformer3DConfig) -> Int {
+        parameters.transformerCache?.keptBytes(
+            tokens: tokenCount(config), prompts: parameters.guidanceScale > 1 ? 2 : 1, width: config.innerDim,
+            layers: config.numLayers, elementBytes: parameters.dtype.dtype.byteCount) ?? 0
+    }
+
+    /// Rows of one prompt: text and patches.
+    private func tokenCount(_ config: Transformer3DConfig) -> Int {
+        let patch = config.patchSize * config.patchSize * (config.patchSizeT ?? 1)
+        return frames * height * width / patch + config.maxTextSeqLength
     }
 }
