@@ -1,6 +1,7 @@
 import Checkpoint
 import Compute
 import Failure
+import Foundation
 import Model
 import Tensor
 import TestSupport
@@ -23,6 +24,27 @@ struct AutoencoderTests {
         #expect(decoded.shape == reference.shape)
         #expect(decoded.shape[0] == decoder.frameCount(latentFrames: count))
         #expect(maxAbsoluteDifference(decoded, reference) <= 1e-4)
+    }
+
+    @Test("caches that wait in a file give the same frames, and a folder that cannot hold them is refused")
+    func cacheFile() throws {
+        let golden = try Golden("2b"), latents = try golden("decode.5.latents")
+        let decoder = try AutoencoderKLDecoder(folder: golden.folder, backend: testBackend(), dtype: .float32)
+        let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        var chunks: [Tensor] = []
+        try decoder.decode(latents: latents, cacheDirectory: folder.path) { chunk throws(Failure) in
+            chunks.append(chunk)
+            #expect((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) == [], "the file has a name")
+        }
+        #expect(chunks.count == 2)
+        #expect(identical(Tensor.concatenated(chunks), try frames(decoder, latents)))
+        #expect {
+            try decoder.decode(latents: latents, cacheDirectory: folder.path + "/missing") { _ in }
+        } throws: {
+            ($0 as? Failure)?.code == "cache_file_unusable"
+        }
     }
 
     @Test("the other checkpoints decode alike", arguments: ["5b", "1.5"])

@@ -21,10 +21,11 @@ struct TextEncoderCommand: AsyncParsableCommand {
     @OptionGroup var logging: LoggingOptions
 
     func run() async throws {
+        let cpus = try model.processors.bind()
         let backend = CPUBackend(threads: model.threadCount)
         let handler = try TextEncoderHandler(folder: try model.folder(), backend: backend, budget: worker.memoryBudget)
         try await worker.serve(
-            handler, settings: ["model_folder": model.model, "backend": backend.description],
+            handler, settings: ["model_folder": model.model, "backend": backend.description], cpus: cpus,
             logger: logging.logger(service: "text-encoder"))
     }
 }

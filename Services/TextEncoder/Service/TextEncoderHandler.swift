@@ -19,9 +19,9 @@ package struct TextEncoderHandler: StageHandler {
     private let backend: any Backend
     private let budget: MemoryBudget
     private let tokenizer: T5Tokenizer
-    private let encoders = LoadedOnce<Precision, T5Encoder>()
+    private let encoders = LoadedOnce<DType, T5Encoder>()
     /// Features of the empty negative prompt, which nearly every job needs.
-    private let unconditional = LoadedOnce<Precision, Tensor>()
+    private let unconditional = LoadedOnce<DType, Tensor>()
 
     package var numerics: String { backend.numerics }
 

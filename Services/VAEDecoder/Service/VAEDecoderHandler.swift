@@ -1,6 +1,7 @@
 package import Checkpoint
 package import Compute
 package import Failure
+import FoundationEssentials
 import Model
 import Request
 package import Stage
@@ -17,7 +18,7 @@ package struct VAEDecoderHandler: StageHandler {
     private let folder: ModelFolder
     private let backend: any Backend
     private let budget: MemoryBudget
-    private let decoders = LoadedOnce<Precision, AutoencoderKLDecoder>()
+    private let decoders = LoadedOnce<DType, AutoencoderKLDecoder>()
 
     package var numerics: String { backend.numerics }
 
@@ -27,11 +28,12 @@ package struct VAEDecoderHandler: StageHandler {
         self.backend = backend
         self.budget = budget
         modelDigest = try folder.digest()
+        let memory = DecoderMemory(
+            folder.vae, height: folder.transformer.sampleHeight, width: folder.transformer.sampleWidth, elementBytes: 4)
         memoryPlan = MemoryPlan([
             "weights in float32": try folder.weightBytes(.vae, dtype: .float32),
-            "activations at the native size": Self.activationBytes(
-                folder.vae, height: folder.transformer.sampleHeight, width: folder.transformer.sampleWidth,
-                elementBytes: 4),
+            "activations at the native size": memory.working,
+            "caches between chunks (memory permitting)": memory.caches,
         ])
     }
 
@@ -40,10 +42,13 @@ package struct VAEDecoderHandler: StageHandler {
         let latents = try await latents(task, parameters)
         let dtype = parameters.dtype.dtype
         let (height, width) = (latents.shape[2], latents.shape[3])
-        let activations = Self.activationBytes(folder.vae, height: height, width: width, elementBytes: dtype.byteCount)
+        let weights = try folder.weightBytes(.vae, dtype: dtype)
+        let memory = DecoderMemory(folder.vae, height: height, width: width, elementBytes: dtype.byteCount)
         try budget.check(
-            try folder.weightBytes(.vae, dtype: dtype) + activations,
-            for: "decoding latents of \(width)×\(height) in \(parameters.dtype.rawValue)")
+            weights + memory.working, for: "decoding latents of \(width)×\(height) in \(parameters.dtype.rawValue)")
+        // With too little memory for the caches they wait in a file, which costs a little time.
+        let cacheDirectory =
+            weights + memory.working + memory.caches > budget.limit ? FileManager.default.temporaryDirectory.path : nil
         let decoder = try decoders.value(for: parameters.dtype.dtype) { () throws(Failure) -> AutoencoderKLDecoder in
             try AutoencoderKLDecoder(folder: folder, backend: backend, dtype: dtype)
         }
@@ -53,7 +58,7 @@ package struct VAEDecoderHandler: StageHandler {
             frames: decoder.frameCount(latentFrames: latents.shape[0]), height: height * scale, width: width * scale,
             keepsFloats: parameters.keepFloatFrames)
         try decoder.decode(
-            latents: latents,
+            latents: latents, cacheDirectory: cacheDirectory,
             progress: { (chunk, chunks) throws(Failure) in
                 task.report(step: chunk, of: chunks)
                 try task.checkCancelled()
@@ -83,16 +88,5 @@ package struct VAEDecoderHandler: StageHandler {
                     + "\(wanted)", field: "latents", remedy: "Send the latents of the whole clip.")
         }
         return latents.rows(additional..<latents.shape[0])
-    }
-
-    /// An estimate of the peak: a chunk of at most three latent frames at full resolution, with the widths of the last
-    /// level, about four times over, and as much again in convolution caches.
-    private static func activationBytes(
-        _ config: AutoencoderKLConfig, height: Int, width: Int, elementBytes: Int
-    ) -> Int {
-        let scale = config.spatialCompressionRatio
-        let frames = 1 + 2 * config.temporalCompressionRatio
-        let channels = config.blockOutChannels.first ?? 128
-        return frames * height * scale * width * scale * channels * elementBytes * 8
     }
 }

@@ -63,8 +63,9 @@ package final class AutoencoderKLDecoder: Sendable {
 
     /// Starts decoding pipeline latents `[frames, latentChannels, height, width]`, floating point.
     ///
-    /// Fails with `latents_misshapen` and `numeric_fault`.
-    package func run(latents: Tensor) throws(Failure) -> DecodingRun {
+    /// With `cacheDirectory`, what chunks hand on to one another waits in a file there instead of in memory.
+    /// Fails with `latents_misshapen`, `numeric_fault` and `cache_file_unusable`.
+    package func run(latents: Tensor, cacheDirectory: String? = nil) throws(Failure) -> DecodingRun {
         guard latents.dtype.isFloatingPoint, latents.shape.count == 4, latents.shape[1] == config.latentChannels,
             latents.shape.allSatisfy({ (1...(1 << 14)).contains($0) })
         else {
@@ -76,7 +77,10 @@ package final class AutoencoderKLDecoder: Sendable {
         }
         try latents.requireFinite("The latent tensor", field: "latents")
         let scaled = backend.converted(latents, to: .float32).scaled(by: Float(1 / config.scalingFactor))
-        return DecodingRun(decoder: self, latents: backend.permuted(scaled, axes: [0, 2, 3, 1]))
+        let file = try cacheDirectory.map { (path) throws(Failure) in try CacheFile(directory: path) }
+        return DecodingRun(
+            decoder: self, latents: backend.permuted(scaled, axes: [0, 2, 3, 1]),
+            caches: ConvolutionCaches(file: file))
     }
 
     /// Decodes pipeline latents `[frames, latentChannels, height, width]` chunk by chunk.
@@ -84,10 +88,11 @@ package final class AutoencoderKLDecoder: Sendable {
     /// `frames` receives `[t, H, W, 3]` float32 in [0, 1], in order; `progress` is then told (chunks done, chunks).
     /// Either may throw to stop. The leading frames that CogVideoX 1.5 pads with must have been dropped before.
     package func decode(
-        latents: Tensor, progress: (Int, Int) throws(Failure) -> Void = { (_, _) throws(Failure) in },
+        latents: Tensor, cacheDirectory: String? = nil,
+        progress: (Int, Int) throws(Failure) -> Void = { (_, _) throws(Failure) in },
         frames: (Tensor) throws(Failure) -> Void
     ) throws(Failure) {
-        var run = try run(latents: latents)
+        var run = try run(latents: latents, cacheDirectory: cacheDirectory)
         while let chunk = try run.next() {
             try frames(chunk)
             try progress(run.chunksDone, run.chunkCount)
@@ -95,19 +100,19 @@ package final class AutoencoderKLDecoder: Sendable {
     }
 
     /// Decodes one chunk of unscaled latents `[frames, height, width, channels]` float32 → `[t, H, W, 3]`.
-    func chunk(_ latents: Tensor, caches: inout ConvolutionCaches) -> Tensor {
+    func chunk(_ latents: Tensor, caches: inout ConvolutionCaches) throws(Failure) -> Tensor {
         let shape = latents.shape
         let condition = LatentChunk(
             rows: latents.reshaped([shape[0] * shape[1] * shape[2], shape[3]]), frames: shape[0], height: shape[1],
             width: shape[2])
         let input = backend.converted(latents, to: dtype).slices
-        var x = inputConvolution(count: input.count, caches: &caches, backend: backend) { input[$0] }
+        var x = try inputConvolution(count: input.count, caches: &caches, backend: backend) { input[$0] }
         for stage in stages {
-            for resnet in stage.resnets { resnet(&x, latents: condition, caches: &caches, backend: backend) }
+            for resnet in stage.resnets { try resnet(&x, latents: condition, caches: &caches, backend: backend) }
             if let upsampler = stage.upsampler { x = upsampler(x, backend: backend) }
         }
         let norm = outputNorm.prepared(x, latents: condition, backend: backend)
-        let pixels = outputConvolution(count: x.count, caches: &caches, backend: backend) {
+        let pixels = try outputConvolution(count: x.count, caches: &caches, backend: backend) {
             norm.apply(to: x[$0], index: $0, backend: backend)
         }
         return backend.converted(Tensor.stacked(pixels), to: .float32)

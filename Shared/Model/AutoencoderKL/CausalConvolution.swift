@@ -2,9 +2,53 @@ import Compute
 import Failure
 import Tensor
 
-/// The last two input frames of every causal convolution, carried from one temporal chunk to the next.
-struct ConvolutionCaches {
-    fileprivate var frames: [String: [Tensor]] = [:]
+/// The last two input frames of every causal convolution, carried from one temporal chunk to the next, in memory or in
+/// a file.
+struct ConvolutionCaches: Sendable {
+    private enum Kept: Sendable {
+        case frame(Tensor)
+        case place(CacheFile.Place)
+    }
+
+    private var kept: [String: [Kept]] = [:]
+    private let file: CacheFile?
+    /// Where the frames of a convolution lie in the file; they keep their place from chunk to chunk.
+    private var offsets: [String: Int] = [:]
+    private var end = 0
+
+    /// - Parameter file: where the frames wait; nil keeps all in memory.
+    init(file: CacheFile? = nil) { self.file = file }
+
+    /// The frames kept for a convolution, none before its first chunk.
+    mutating func take(_ name: String) throws(Failure) -> [Tensor] {
+        var frames: [Tensor] = []
+        for item in kept.removeValue(forKey: name) ?? [] {
+            switch item {
+            case .frame(let frame): frames.append(frame)
+            case .place(let place):
+                guard let file else { preconditionFailure("a place without a file") }
+                frames.append(try file.read(place))
+            }
+        }
+        return frames
+    }
+
+    mutating func keep(_ frames: [Tensor], _ name: String) throws(Failure) {
+        guard let file, let size = frames.first?.byteCount else {
+            kept[name] = frames.map { .frame($0) }
+            return
+        }
+        let offset = offsets[name] ?? end
+        if offsets[name] == nil {
+            offsets[name] = end
+            end += frames.count * size
+        }
+        var places: [Kept] = []
+        for (index, frame) in frames.enumerated() {
+            places.append(.place(try file.write(frame, at: offset + index * size)))
+        }
+        kept[name] = places
+    }
 }
 
 /// A 3×3×3 convolution that sees no later frame (`CogVideoXCausalConv3d`).
@@ -34,10 +78,9 @@ struct CausalConvolution: Sendable {
     func callAsFunction(
         count: Int, caches: inout ConvolutionCaches, backend: any Backend,
         added: (Range<Int>) -> ConvolutionAddition? = { _ in nil }, frame: (Int) -> Tensor
-    ) -> [Tensor] {
+    ) throws(Failure) -> [Tensor] {
         var results: [Tensor] = []
-        var window: [Tensor] = caches.frames[name] ?? []
-        caches.frames[name] = nil
+        var window = try caches.take(name)
         while results.count < count {
             let first = results.count
             var group = frame(first)
@@ -50,7 +93,7 @@ struct CausalConvolution: Sendable {
             results += backend.convolution(window, weights, added: added(first..<first + size))
             window.removeFirst(window.count - Self.history)
         }
-        caches.frames[name] = window
+        try caches.keep(window, name)
         return results
     }
 }

@@ -39,15 +39,15 @@ struct DecoderResnet: Sendable {
     /// T frames `[H, W, inputs]` become T frames `[H, W, outputs]`; each is let go as soon as nothing reads it any more.
     func callAsFunction(
         _ frames: inout [Tensor], latents: LatentChunk, caches: inout ConvolutionCaches, backend: any Backend
-    ) {
+    ) throws(Failure) {
         let count = frames.count
         let first = norm1.prepared(frames, latents: latents, backend: backend)
-        var hidden = conv1(count: count, caches: &caches, backend: backend) {
+        var hidden = try conv1(count: count, caches: &caches, backend: backend) {
             first.apply(to: frames[$0], index: $0, backend: backend)
         }
         let second = norm2.prepared(hidden, latents: latents, backend: backend)
         let gone = Tensor(uninitialized: [0])
-        let results = conv2(
+        let results = try conv2(
             count: count, caches: &caches, backend: backend,
             added: { range in
                 let parts = Array(frames[range])

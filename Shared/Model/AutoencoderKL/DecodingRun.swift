@@ -9,7 +9,7 @@ package struct DecodingRun: Sendable {
     /// `[frames, height, width, channels]` float32, divided by the scaling factor.
     private let latents: Tensor
     private let chunks: [Range<Int>]
-    private var caches = ConvolutionCaches()
+    private var caches: ConvolutionCaches
     /// Chunks that `next` has returned.
     package private(set) var chunksDone = 0
 
@@ -17,7 +17,8 @@ package struct DecodingRun: Sendable {
 
     private static let chunkLatentFrames = 2
 
-    init(decoder: AutoencoderKLDecoder, latents: Tensor) {
+    init(decoder: AutoencoderKLDecoder, latents: Tensor, caches: ConvolutionCaches) {
+        self.caches = caches
         self.decoder = decoder
         self.latents = latents
         chunks = Self.chunks(latentFrames: latents.shape[0])
@@ -36,7 +37,7 @@ package struct DecodingRun: Sendable {
     /// The next frames `[t, H, W, 3]` float32 in [0, 1], or nil after the last. Fails with `numeric_fault`.
     package mutating func next() throws(Failure) -> Tensor? {
         guard chunksDone < chunks.count else { return nil }
-        let pixels = decoder.chunk(latents.rows(chunks[chunksDone]), caches: &caches)
+        let pixels = try decoder.chunk(latents.rows(chunks[chunksDone]), caches: &caches)
         // Before the clamp, which would hide infinities.
         try pixels.requireFinite("Chunk \(chunksDone) of the decoded video", field: "frames")
         chunksDone += 1
