@@ -4,6 +4,7 @@ package import Tensor
 extension CPUBackend {
     /// Bytes of packed keys and values that are held at once: heads are taken in groups that fit.
     private static let packedLimit = 32 << 20
+    private static let manyKeys = 2048
 
     package func attention(
         _ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, scale: Float, bias: Tensor?, sequences: Int,
@@ -57,7 +58,9 @@ extension CPUBackend {
         _ members: Range<Int>, heads: Int, _ head: UnsafePointer<ck_attention_head>, _ addresses: AttentionAddresses,
         packed: UnsafeMutableRawPointer, headBytes: Int
     ) {
-        let block = Int(CK_QUERY_BLOCK), blocks = (addresses.queries + block - 1) / block
+        // Many keys do not stay in a core's cache from one block of queries to the next: fewer, larger blocks then.
+        let block = addresses.keys < Self.manyKeys ? Int(CK_QUERY_BLOCK) / 4 : Int(CK_QUERY_BLOCK)
+        let blocks = (addresses.queries + block - 1) / block
         let scratchBytes = Int(kernels.attention_scratch_bytes(head.pointee.type, head.pointee.head_size))
         pool.run(members.count * blocks) { part, member in
             let index = members.lowerBound + part / blocks, row = part % blocks * block

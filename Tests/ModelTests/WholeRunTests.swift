@@ -35,7 +35,9 @@ struct WholeRunTests {
     }
 
     /// The latents after every step, from the prompt's token ids and the seed on.
-    private func steps(_ golden: Golden, _ request: Request, dtype: DType) throws -> [Tensor] {
+    private func steps(
+        _ golden: Golden, _ request: Request, dtype: DType, precision: WeightPrecision = .activation
+    ) throws -> [Tensor] {
         let backend = testBackend()
         let encoder = try T5Encoder(folder: golden.folder, backend: backend, dtype: dtype)
         let prompts = try ["negative", "prompt"].map { try encoder.encode(ids: golden("text.\($0).ids").int32s()) }
@@ -46,7 +48,8 @@ struct WholeRunTests {
         var sampler = try Sampler(
             kind: try #require(SamplerKind(rawValue: request.scheduler)), config: golden.folder.scheduler,
             numInferenceSteps: request.num_inference_steps)
-        let transformer = try Transformer3D(folder: golden.folder, backend: backend, dtype: dtype)
+        let transformer = try Transformer3D(
+            folder: golden.folder, backend: backend, dtype: dtype, precision: precision)
         let session = try transformer.session(
             frames: initial.shape[0], height: initial.shape[2], width: initial.shape[3], promptEmbeddings: prompts,
             timesteps: sampler.timesteps)
@@ -90,6 +93,26 @@ struct WholeRunTests {
             let wanted = reference.rows(index..<(index + 1)).reshaped(step.shape)
             #expect(maxAbsoluteDifference(step, wanted) <= 1e-4, "step \(index)")
         }
+    }
+
+    @Test(
+        "bfloat16 and int8 latents after fifty steps stay close to those of float32",
+        arguments: Golden.pipelines, [WeightPrecision.activation, .int8])
+    func lowPrecision(fixture: String, precision: WeightPrecision) throws {
+        let golden = try Golden(fixture)
+        let request = try request(Run(fixture: fixture, name: "ddim50"))
+        let latents = try #require(try steps(golden, request, dtype: .bfloat16, precision: precision).last)
+        let reference = try golden("ddim50.latents")
+        let (a, b) = (latents.floats(), reference.floats())
+        var product = 0.0, squaresA = 0.0, squaresB = 0.0, error = 0.0
+        for (x, y) in zip(a, b) {
+            product += Double(x) * Double(y)
+            squaresA += Double(x) * Double(x)
+            squaresB += Double(y) * Double(y)
+            error += Double(x - y) * Double(x - y)
+        }
+        let cosine = product / (squaresA * squaresB).squareRoot(), noise = (error / squaresB).squareRoot()
+        #expect(cosine > 0.999, "cosine \(cosine), relative error \(noise)")
     }
 
     @Test("frames equal those of the diffusers pipeline", arguments: Golden.pipelines)

@@ -11,7 +11,7 @@
 /// Keys of one packed block: the unit of the packing range and of the running softmax.
 enum { CK_KEY_BLOCK = 384 };
 /// Most queries of one `attention` call.
-enum { CK_QUERY_BLOCK = 96 };
+enum { CK_QUERY_BLOCK = 384 };
 /// Largest head size.
 enum { CK_HEAD_LIMIT = 512 };
 
