@@ -16,7 +16,7 @@ unexport ZOETROPE_TARGETS
 unexport OPENBLAS_CORETYPE
 unexport OPENBLAS_L2_SIZE
 
-.PHONY: help setup build build-tests demo test bench format lint proto proto-check compose-check clean
+.PHONY: help setup build build-tests demo test sanitize bench format lint proto proto-check compose-check clean
 
 help: ## this list
 	@echo "Zoetrope: text to video, one service a stage. Verbs:"
@@ -39,6 +39,9 @@ build-tests: setup
 
 test: build-tests ## architecture, unit and end-to-end tests
 	@Tests/run.sh $(SCRATCH)
+
+sanitize: setup ## test the lower layers with ThreadSanitizer and AddressSanitizer; LAYERS="BusTests" chooses
+	@Tests/sanitize.sh $(LAYERS)
 
 bench: build ## measure kernels and networks; BENCH_PEER=PYTHON runs torch and diffusers in turn
 	@$(BIN)/zoetrope-bench $(if $(BENCH_PEER),--peer $(BENCH_PEER))
