@@ -9,24 +9,24 @@ final class StoragePool: Sendable {
         /// Free blocks by size, the last returned at the end.
         var free: [Int: [Block]] = [:]
         var freeBytes = 0
+        var usedBytes = 0
+        /// The most that was ever in use at once.
+        var peakBytes = 0
     }
     private struct Block: @unchecked Sendable {
         // Owned by the pool while it is in the list, and reached by nobody else.
         let address: UnsafeMutableRawPointer
     }
 
-    /// What may wait for a next use, and the largest block that does: beyond it fresh pages cost little beside the work
-    /// that fills them, and keeping them would raise the peak.
-    private let keptBytes: Int, largestKept: Int
+    private let keptBytes: Int
     private let state = Mutex(State())
 
     /// Sizes are rounded up to a power of two divided by this, so that neighbouring sizes share blocks.
     private static let stepsPerDoubling = 8
+    private static let smallest = 1 << 16
 
-    init(keptBytes: Int = 384 << 20, largestKept: Int = 160 << 20) {
-        self.keptBytes = keptBytes
-        self.largestKept = largestKept
-    }
+    /// - Parameter keptBytes: what may wait for a next use.
+    init(keptBytes: Int = 1 << 30) { self.keptBytes = keptBytes }
 
     deinit {
         state.withLock { state in
@@ -37,9 +37,7 @@ final class StoragePool: Sendable {
     /// A tensor of uninitialised memory.
     func tensor(_ shape: [Int], _ dtype: DType) -> Tensor {
         let byteCount = shape.reduce(1, *) * dtype.byteCount
-        guard byteCount >= 1 << 16, byteCount <= largestKept else {
-            return Tensor(uninitialized: shape, dtype: dtype)
-        }
+        guard byteCount >= Self.smallest else { return Tensor(uninitialized: shape, dtype: dtype) }
         let size = Self.blockSize(byteCount)
         let address = take(size) ?? Self.allocate(size)
         let storage = TensorStorage(adopting: address, byteCount: byteCount, isWritable: true) { [self] address, _ in
@@ -48,35 +46,47 @@ final class StoragePool: Sendable {
         return Tensor(storage: storage, shape: shape, dtype: dtype)
     }
 
+    /// A free block, or nil when a new one must be made. Before that, blocks of other sizes go where all together would
+    /// exceed what was ever in use: keeping memory must not raise the peak.
     private func take(_ size: Int) -> UnsafeMutableRawPointer? {
-        state.withLock { state in
-            guard let block = state.free[size]?.popLast() else { return nil }
-            state.freeBytes -= size
-            return block.address
+        let (found, surplus) = state.withLock { state -> (Block?, [Block]) in
+            state.usedBytes += size
+            state.peakBytes = max(state.peakBytes, state.usedBytes)
+            if let block = state.free[size]?.popLast() {
+                state.freeBytes -= size
+                return (block, [])
+            }
+            return (nil, Self.shrink(&state, to: state.peakBytes - state.usedBytes))
         }
+        for block in surplus { block.address.deallocate() }
+        return found?.address
     }
 
     private func giveBack(_ block: Block, _ size: Int) {
         let surplus = state.withLock { state -> [Block] in
+            state.usedBytes -= size
             state.free[size, default: []].append(block)
             state.freeBytes += size
-            var surplus: [Block] = []
-            // Other sizes go first: the pass that is running will want this one again.
-            while state.freeBytes > keptBytes {
-                let sizes = state.free.filter { !$0.value.isEmpty }.keys
-                guard let victim = sizes.filter({ $0 != size }).max() ?? sizes.first else { break }
-                guard let last = state.free[victim]?.popLast() else { break }
-                state.freeBytes -= victim
-                surplus.append(last)
-            }
-            return surplus
+            return Self.shrink(&state, to: keptBytes)
         }
         for block in surplus { block.address.deallocate() }
     }
 
+    /// Takes blocks out, the largest first, until at most `limit` bytes are free.
+    private static func shrink(_ state: inout State, to limit: Int) -> [Block] {
+        var surplus: [Block] = []
+        while state.freeBytes > limit, let size = state.free.filter({ !$0.value.isEmpty }).keys.max(),
+            let block = state.free[size]?.popLast()
+        {
+            state.freeBytes -= size
+            surplus.append(block)
+        }
+        return surplus
+    }
+
     static func blockSize(_ byteCount: Int) -> Int {
         let power = Int.bitWidth - (byteCount - 1).leadingZeroBitCount
-        let step = max((1 << power) / 2, 1 << 16) / stepsPerDoubling
+        let step = max((1 << power) / 2, smallest) / stepsPerDoubling
         return (byteCount + step - 1) / step * step
     }
 
