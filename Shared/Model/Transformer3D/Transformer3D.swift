@@ -17,9 +17,12 @@ package final class Transformer3D: Sendable {
     let head: OutputHead
 
     /// Loads `transformer/` of a checkpoint for work in `dtype` (float32 or bfloat16); weights may be F16, BF16 or F32.
+    /// `precision` says how the blocks keep the weights of their products.
     ///
     /// Fails with `checkpoint_keys_mismatch`, which lists every wrong key, and the codes of `ModelFolder.weights`.
-    package init(folder: ModelFolder, backend: any Backend, dtype: DType) throws(Failure) {
+    package init(
+        folder: ModelFolder, backend: any Backend, dtype: DType, precision: WeightPrecision = .activation
+    ) throws(Failure) {
         requireWorkingDType(dtype)
         let config = folder.transformer
         self.config = config
@@ -28,7 +31,7 @@ package final class Transformer3D: Sendable {
         let weights = try folder.weights(.transformer)
         // Fun checkpoints carry a position table that their configuration does not use.
         try weights.check(expected: Self.expectedWeights(config)) { $0 == PatchEmbedding.learnedPositionsKey }
-        let loader = LayerLoader(weights: weights, backend: backend, dtype: dtype)
+        let loader = LayerLoader(weights: weights, backend: backend, dtype: dtype, precision: precision)
         patchEmbedding = try PatchEmbedding(loader, config: config)
         conditioning = TimestepConditioning(config: config, weights: weights, backend: backend)
         var blocks: [TransformerBlock] = []
