@@ -16,7 +16,7 @@ unexport ZOETROPE_TARGETS
 unexport OPENBLAS_CORETYPE
 unexport OPENBLAS_L2_SIZE
 
-.PHONY: help setup build build-tests demo test sanitize bench format lint proto proto-check compose-check clean
+.PHONY: help setup build build-tests demo test sanitize bench kernel-guard format lint proto proto-check compose-check clean
 
 help: ## this list
 	@echo "Zoetrope: text to video, one service a stage. Verbs:"
@@ -45,6 +45,9 @@ sanitize: setup ## test the lower layers with ThreadSanitizer and AddressSanitiz
 
 bench: build ## measure kernels and networks; BENCH_PEER=PYTHON runs torch and diffusers in turn
 	@$(BIN)/zoetrope-bench $(if $(BENCH_PEER),--peer $(BENCH_PEER))
+
+kernel-guard: build ## count the kernels' instructions; GUARD_UPDATE=1 writes the table anew
+	@Tests/kernel-guard.sh $(if $(GUARD_UPDATE),--update) $(SCRATCH) || [ $$? -eq 3 ]
 
 format: ## format the Swift sources in place
 	@swift format format --in-place --parallel --recursive $(SOURCES)

@@ -141,7 +141,7 @@ var targets: [Target] = [
     tests("Text", ["Text"], exclude: ["Fixtures"]),
     tests("Media", ["Media", "Tensor"]),
     tests("Request", ["Request", "Checkpoint", "Diffusion", "Tensor", "Wire", "DemoModel"]),
-    tests("Stage", ["Stage", "Bus", "Wire", "Tensor", "Runtime", logging, serviceLifecycle]),
+    tests("Stage", ["Stage", "Bus", "Wire", "Tensor", "Runtime", argumentParser, logging, serviceLifecycle]),
     tests(
         "Worker",
         [
@@ -183,11 +183,17 @@ targets.append(
         dependencies: ["Compute", "Model", "Checkpoint", "DemoModel", "Failure", "Tensor", "Runtime", argumentParser],
         path: "Tests/Benchmarks", exclude: ["peer"], swiftSettings: swiftStrict))
 
+targets.append(
+    .executableTarget(
+        name: "KernelGuardMain", dependencies: ["CKernels"], path: "Tests/KernelGuard", exclude: ["instructions.txt"],
+        cSettings: cStrict, linkerSettings: [.linkedLibrary("m")]))
+
 var executables: [String: String] = [
     "zoetrope-broker": "BrokerMain", "zoetrope-gateway": "GatewayMain",
     "zoetrope-prompt-upsampler": "PromptUpsamplerMain", "zoetrope-text-encoder": "TextEncoderMain",
     "zoetrope-denoiser": "DenoiserMain", "zoetrope-vae-decoder": "VAEDecoderMain",
     "zoetrope-video-muxer": "VideoMuxerMain", "zoetrope": "CommandLineMain", "zoetrope-bench": "BenchMain",
+    "zoetrope-kernel-guard": "KernelGuardMain",
 ]
 
 // MARK: Narrowing

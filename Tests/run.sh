@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests that `swift build --build-tests` left in a build folder, in three phases from the cheapest to the
-# dearest, and ends with one line: "N passed, N failed" (and "N skipped" where there are any).
+# Runs the tests that `swift build --build-tests` left in a build folder, in phases from the cheapest to the dearest,
+# and ends with one line: "N passed, N failed" (and "N skipped" where there are any).
 #
 #   Tests/run.sh [SCRATCH_PATH]
 #
@@ -61,8 +61,22 @@ if [ -z "${ZOETROPE_PYTHON:-}" ]; then
     fi
 fi
 
+# Instructions of the kernels, a few seconds; status 3 says that there is no valgrind.
+guard() {
+    local status=0
+    echo
+    echo "== kernel guard"
+    Tests/kernel-guard.sh "$scratch" || status=$?
+    case $status in
+        0) passed=$((passed + 1)) ;;
+        3) skipped=$((skipped + 1)) ;;
+        *) failed=$((failed + 1)) ;;
+    esac
+}
+
 phase architecture --filter '^ArchitectureTests\.'
 phase unit --skip '^(ArchitectureTests|EndToEndTests)\.'
+guard
 phase end-to-end --no-parallel --filter '^EndToEndTests\.'
 
 echo

@@ -9,7 +9,7 @@ enum Layers {
         ["Ledger", "Request"],
         ["Stage"],
         services.map { "\($0)Service" },
-        services.map { "\($0)Main" } + ["BenchMain"],
+        services.map { "\($0)Main" } + ["BenchMain", "KernelGuardMain"],
     ]
 
     static let services = [
@@ -25,7 +25,7 @@ enum Layers {
         "CWire": ["Wire"],
         "CProtobufC": ["Wire", "CWire"],
         "CFFmpeg": ["Media"],
-        "CKernels": ["Compute", "Tensor"],
+        "CKernels": ["Compute", "Tensor", "KernelGuardMain"],
         "CPlatform": ["Runtime", "Wire", "Bus", "Compute"],
         "GRDB": ["Ledger"],
         "Hummingbird": ["GatewayService", "GatewayMain"],
