@@ -26,7 +26,7 @@ package struct CPUList: Sendable, Hashable, CustomStringConvertible {
             guard (1...2).contains(ends.count), let first = ends[0], let last = ends[ends.count - 1], first <= last
             else {
                 throw Failure(
-                    "cpus_invalid", "\"\(String(part))\" in \"\(text)\" is neither a CPU nor a range of CPUs",
+                    "cpus_invalid", "\"\(String(part))\" in \"\(text)\" is neither a CPU nor a range of CPUs.",
                     field: "cpus", remedy: "Write numbers and rising ranges below \(Self.limit), such as 0-7,16.")
             }
             numbers.formUnion(first...last)

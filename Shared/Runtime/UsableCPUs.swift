@@ -50,7 +50,7 @@ package struct UsableCPUs: Sendable, Hashable, CustomStringConvertible {
         guard strange.isEmpty else {
             let names = strange.count == 1 ? "CPU \(strange) is" : "CPUs \(strange) are"
             throw Failure(
-                "cpus_invalid", "\(names) not usable by this process", field: "cpus", remedy: "Usable here: \(cpus).")
+                "cpus_invalid", "\(names) not usable by this process.", field: "cpus", remedy: "Usable here: \(cpus).")
         }
         return wanted
     }
@@ -62,7 +62,7 @@ package struct UsableCPUs: Sendable, Hashable, CustomStringConvertible {
         let numbers = cpus.numbers.map(Int32.init)
         guard cs_affinity_bind_process(numbers, Int32(numbers.count)) == 0 else {
             throw Failure(
-                "cpus_invalid", "the system refuses CPUs \(cpus): \(String(cString: strerror(errno)))", field: "cpus",
+                "cpus_invalid", "the system refuses CPUs \(cpus): \(String(cString: strerror(errno))).", field: "cpus",
                 remedy: "Usable here: \(current().cpus).")
         }
     }

@@ -5,7 +5,8 @@ package import Failure
 import FoundationEssentials
 import Glibc
 package import Logging
-import Runtime
+package import Runtime
+import Wire
 
 /// The flags every worker has.
 package struct WorkerOptions: ParsableArguments {
@@ -51,25 +52,37 @@ package struct WorkerOptions: ParsableArguments {
 
     /// Runs a worker around `handler` until SIGTERM or SIGINT.
     ///
-    /// - Parameter settings: what else the line at start should tell, without secrets.
-    package func serve(_ handler: any StageHandler, settings: [String: String], logger: Logger) async throws {
+    /// - Parameters:
+    ///   - settings: what else the line at start should tell, without secrets.
+    ///   - cpus: what the process was bound to, if it was; status answers show it behind the worker's name.
+    package func serve(
+        _ handler: any StageHandler, settings: [String: String], cpus: CPUList? = nil, logger: Logger
+    ) async throws {
         let runDirectory = try RunDirectory.resolve(runDirectory)
         let endpoint = try Endpoint(parsing: broker ?? "ipc://\(runDirectory.socketPath("broker.sock"))")
         let budget = memoryBudget
         let configuration = WorkerConfiguration(
-            name: name ?? "\(handler.stage)@\(ProcessInfo.processInfo.hostName):\(getpid())", broker: endpoint,
+            name: Self.shown(name ?? "\(handler.stage)@\(ProcessInfo.processInfo.hostName):\(getpid())", on: cpus),
+            broker: endpoint,
             runDirectory: runDirectory, slots: slots, advertisedAddress: advertiseHost, dataPort: dataPort,
             insecure: insecure, outputBytes: max(64 << 20, budget.limit / 4), shutdownGrace: .seconds(shutdownGrace))
         var metadata: Logger.Metadata = [
             "version": "\(ServiceVersion.current)", "stage": "\(handler.stage)", "model": "\(handler.modelDigest)",
             "slots": "\(slots)", "run_directory": "\(runDirectory.path)", "numerics": "\(handler.numerics)",
             "memory_plan": "\(handler.memoryPlan)", "memory_limit": "\(MemoryPlan.readable(budget.limit))",
-            "insecure": "\(insecure)",
+            "cpus": "\(UsableCPUs.current())", "insecure": "\(insecure)",
         ]
         for (key, value) in settings { metadata[key] = "\(value)" }
         logger.info("starting", metadata: metadata)
         try await Lifecycle.run(
             [StageWorker(handler: handler, configuration: configuration, logger: logger)], logger: logger)
+    }
+
+    /// `denoiser-1 (CPUs 0-7)`; a list that would not fit into a name is counted.
+    package static func shown(_ name: String, on cpus: CPUList?) -> String {
+        guard let cpus else { return name }
+        let full = "\(name) (CPUs \(cpus))"
+        return full.utf8.count <= Limits.nameBytes ? full : "\(name) (\(cpus.count) CPUs)"
     }
 }
 
@@ -78,8 +91,10 @@ package struct ModelOptions: ParsableArguments {
     @Option(help: "The model: a folder in diffusers layout, the one with model_index.json.")
     package var model: String
 
-    @Option(help: "Threads that compute. Default: one per core this process may use.")
+    @Option(help: "Threads that compute. Default: one for each CPU this process may use.")
     package var threads: Int?
+
+    @OptionGroup package var processors: CPUOptions
 
     package init() {}
 
@@ -92,6 +107,6 @@ package struct ModelOptions: ParsableArguments {
     /// Opens the folder; fails with `model_not_found` or `model_config_invalid`.
     package func folder() throws(Failure) -> ModelFolder { try ModelFolder(path: model) }
 
-    /// Threads to compute with, as `CPUBackend` takes them: 0 for the cores this process may use.
+    /// Threads to compute with, as `CPUBackend` takes them: 0 for the CPUs this process may use.
     package var threadCount: Int { threads ?? 0 }
 }

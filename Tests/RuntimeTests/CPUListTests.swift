@@ -36,7 +36,7 @@ struct CPUListTests {
         let usable = UsableCPUs(cpus: try CPUList(parsing: "4-7,12"), quota: nil)
         #expect(try usable.chosen("5,12").numbers == [5, 12])
         let strange = try #require(throws: Failure.self) { try usable.chosen("3-5,13") }
-        #expect(strange.message == "CPUs 3,13 are not usable by this process")
+        #expect(strange.message == "CPUs 3,13 are not usable by this process.")
         #expect(strange.remedy == "Usable here: 4-7,12.")
         let malformed = try #require(throws: Failure.self) { try usable.chosen("4,five") }
         #expect(malformed.message.contains("\"five\""))

@@ -17,6 +17,8 @@ package struct ClusterPlan: Sendable {
     package var gateway: ListenAddress
     package var leaseSeconds: Int?
     package var threads: Int?
+    /// What the workers run on; nil leaves it to the system.
+    package var cpus: CPUChoice?
     /// Workers a stage; stages not named have one.
     package var workers: [String: Int] = [:]
     /// Extra arguments of the prompt upsampler; nil leaves the stage out.
@@ -59,6 +61,9 @@ package struct ClusterPlan: Sendable {
             for number in 1...(workerCounts[stage] ?? 1) {
                 var arguments = common + ["--name", "\(stage)-\(number)"]
                 if stage != "video-muxer" { arguments += ["--model", model] }
+                if let cpus = cpus?.share(of: number - 1, among: workerCounts[stage] ?? 1) {
+                    arguments += ["--cpus", cpus.description]
+                }
                 if let threads { arguments += ["--threads", String(threads)] }
                 members.append(
                     Member(name: "\(stage)-\(number)", executable: "zoetrope-\(stage)", arguments: arguments))

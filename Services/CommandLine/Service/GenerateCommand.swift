@@ -32,8 +32,11 @@ package struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "Folder for input_ids, prompt_embeds, latents of every step, latents and frames as safetensors.")
     package var saveIntermediates: String?
 
-    @Option(help: "Threads a worker uses. [default: all cores]")
+    @Option(help: "Threads a worker uses. [default: one for each CPU it may use]")
     package var threads: Int?
+
+    @Option(help: "CPUs that every worker runs on, such as 0-7,16. [default: all]")
+    package var cpus: String?
 
     @Option(help: "Seconds without a sign of life after which a worker's task goes to another.")
     package var leaseSeconds: Int = 5
@@ -49,6 +52,7 @@ package struct GenerateCommand: AsyncParsableCommand {
     package func run() async throws {
         let began = ContinuousClock.now
         let files = try OutputFiles(output: output, contactSheet: contactSheet, outputType: outputType)
+        let cpus = try CPUChoice(cpus, usable: .current())
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
         let traits = try ModelTraits(folder: folder, digest: "")
         var fields = video.fields()
@@ -71,6 +75,7 @@ package struct GenerateCommand: AsyncParsableCommand {
             model: folder.path, runDirectory: workspace.runDirectory, dataDirectory: workspace.dataDirectory,
             gateway: ListenAddress(host: "127.0.0.1", port: try ClusterSupervisor.freePort()))
         plan.threads = threads
+        plan.cpus = cpus
         plan.leaseSeconds = leaseSeconds
         plan.upsamplerArguments = upsampler.arguments
         plan.logLevel = logging.logLevel

@@ -25,8 +25,11 @@ package struct ServeCommand: AsyncParsableCommand {
     @Option(help: "Folder of the ledger and the stored tensors. [default: ~/.local/share/zoetrope]")
     package var dataDirectory: String?
 
-    @Option(help: "Threads a worker uses. [default: all cores]")
+    @Option(help: "Threads a worker uses. [default: one for each CPU it may use]")
     package var threads: Int?
+
+    @Option(help: "CPUs of every worker, such as 0-7,16; auto divides them among a stage's workers. [default: all]")
+    package var cpus: String?
 
     @Option(help: "Seconds without a sign of life after which a worker's task goes to another.")
     package var leaseSeconds: Int = 15
@@ -40,6 +43,7 @@ package struct ServeCommand: AsyncParsableCommand {
     package init() {}
 
     package func run() async throws {
+        let cpus = try CPUChoice(cpus, usable: .current())
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
         var address = try ListenAddress(parsing: listen)
         if address.port == 0 { address.port = try ClusterSupervisor.freePort() }
@@ -49,6 +53,7 @@ package struct ServeCommand: AsyncParsableCommand {
             gateway: address)
         plan.workers = try WorkerCounts.parse(workers)
         plan.threads = threads
+        plan.cpus = cpus
         plan.leaseSeconds = leaseSeconds
         plan.upsamplerArguments = upsampler.arguments
         plan.insecure = insecure

@@ -22,10 +22,11 @@ struct DenoiserCommand: AsyncParsableCommand {
     @OptionGroup var logging: LoggingOptions
 
     func run() async throws {
+        let cpus = try model.processors.bind()
         let backend = CPUBackend(threads: model.threadCount)
         let handler = try DenoiserHandler(folder: try model.folder(), backend: backend, budget: worker.memoryBudget)
         try await worker.serve(
-            handler, settings: ["model_folder": model.model, "backend": backend.description],
+            handler, settings: ["model_folder": model.model, "backend": backend.description], cpus: cpus,
             logger: logging.logger(service: "denoiser"))
     }
 }

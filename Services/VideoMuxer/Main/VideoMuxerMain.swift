@@ -18,12 +18,14 @@ struct VideoMuxerCommand: AsyncParsableCommand {
     @Option(help: "Threads of the video encoder, 0 for its own choice.")
     var threads: Int = 0
 
+    @OptionGroup var processors: CPUOptions
     @OptionGroup var worker: WorkerOptions
     @OptionGroup var logging: LoggingOptions
 
     func run() async throws {
+        let cpus = try processors.bind()
         try await worker.serve(
-            VideoMuxerHandler(threads: threads), settings: ["threads": "\(threads)"],
+            VideoMuxerHandler(threads: threads), settings: ["threads": "\(threads)"], cpus: cpus,
             logger: logging.logger(service: "video-muxer"))
     }
 }
