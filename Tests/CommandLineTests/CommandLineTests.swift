@@ -67,6 +67,16 @@ struct ArgumentsTests {
         }
     }
 
+    @Test("a step cache and its settings go into the request as they are") func stepCache() throws {
+        let options = try GenerationOptions.parse([
+            "a cat", "--step-cache", "first_block", "--step-cache-threshold", "0.08", "--step-cache-range", "3",
+        ])
+        let fields = options.fields()
+        #expect(fields["step_cache"] as? String == "first_block")
+        #expect(fields["step_cache_threshold"] as? Double == 0.08)
+        #expect(fields["step_cache_range"] as? Int == 3)
+    }
+
     @Test("absent flags are absent fields") func fields() throws {
         let options = try GenerationOptions.parse(["a cat", "--num-frames", "17", "--seed", "18446744073709551615"])
         let fields = options.fields()

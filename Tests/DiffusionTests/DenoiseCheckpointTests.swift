@@ -39,6 +39,26 @@ struct DenoiseCheckpointTests {
         #expect(resumedLatents.values == latents.values)
     }
 
+    @Test("the steps computed in full are told apart from the steps done, and are all of them where nothing is said")
+    func computedSteps() throws {
+        func decoded(_ computed: Int?, completed: Int = 4) throws -> Int {
+            try DenoiseCheckpoint(
+                decoding: DenoiseCheckpoint(
+                    latents: Tensor([1, 2], shape: [2]), completedSteps: completed, previousOriginal: nil,
+                    generator: TorchGenerator(seed: 0), computedSteps: computed
+                ).encode()
+            ).computedSteps
+        }
+        #expect(try decoded(nil) == 4)
+        #expect(try decoded(3) == 3)
+        #expect(try decoded(0) == 0)
+        for wrong in [-1, 5] {
+            #expect {
+                try decoded(wrong)
+            } throws: { ($0 as? Failure)?.code == "checkpoint_invalid" }
+        }
+    }
+
     @Test("a damaged checkpoint is refused")
     func damagedCheckpoint() throws {
         let whole = DenoiseCheckpoint(

@@ -33,6 +33,11 @@ struct WrongRequestTests {
         ("{\"prompt\": \"a\", \"dtype\": \"int4\"}", "dtype_unknown", "dtype"),
         ("{\"prompt\": \"a\", \"container\": \"avi\"}", "container_unknown", "container"),
         ("{\"prompt\": \"a\", \"output_type\": \"pil\"}", "output_type_unknown", "output_type"),
+        ("{\"prompt\": \"a\", \"step_cache\": \"deepcache\"}", "step_cache_unknown", "step_cache"),
+        (
+            "{\"prompt\": \"a\", \"step_cache\": \"pab\", \"step_cache_range\": 1}", "step_cache_range_out_of_range",
+            "step_cache_range"
+        ),
         ("{\"prompt\": \"a\", \"seed\": -1}", "seed_out_of_range", "seed"),
         ("{\"prompt\": \"a\", \"model\": \"sora-2\"}", "model_unknown", "model"),
         ("{\"prompt\": \"a\", \"input_reference\": \"x\"}", "unknown_field", "input_reference"),

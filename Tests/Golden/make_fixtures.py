@@ -4,7 +4,8 @@ Every fixture is a tiny CogVideoX checkpoint with random weights, written by `sa
 diffusers and transformers computed from it (`expected.safetensors`, float32) and the requests that were made
 (`request.json`, one object a run; the keys of a run's tensors begin with its name).
 
-    python make_fixtures.py        needs torch, diffusers, transformers, sentencepiece; writes beside this file
+    python make_fixtures.py                needs torch, diffusers, transformers, sentencepiece; writes beside this file
+    python make_fixtures.py step-caches    only what step caches do on the checkpoints that are there
 
 The weights depend on the torch version, so all fixtures must be made anew together.
 """
@@ -13,7 +14,9 @@ import json
 import math
 import pathlib
 import shutil
+import sys
 
+import numpy
 import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
@@ -24,7 +27,9 @@ from diffusers import (
 )
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
-from safetensors.torch import save_file
+from diffusers.hooks import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
+from diffusers.hooks.first_block_cache import FBCHeadBlockHook
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 HERE = pathlib.Path(__file__).parent
@@ -244,10 +249,130 @@ def make(name: str, recipe: dict) -> None:
     save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
 
 
+# Step caches: checkpoint, method and setting of every run. Thresholds lie where tiny models skip some of the steps,
+# and away from every change that occurs, so that rounding decides nothing.
+STEP_CACHES = [
+    ("2b", "first_block", 0.8), ("2b", "pab", 2), ("2b", "teacache", 0.5),
+    ("5b", "first_block", 0.9), ("5b", "pab", 3), ("5b", "teacache", 0.5),
+    ("demo", "first_block", 0.3), ("demo", "pab", 2), ("demo", "teacache", 0.5),
+]
+STEP_CACHE_STEPS = 25
+# The relative change itself, scaled: the published polynomials do not fit these weights.
+STEP_CACHE_COEFFICIENTS = [0.3, 0.0]
+
+
+class TeaCacheStack(torch.nn.Module):
+    """All blocks as one, which adds what the stack changed on an earlier step where `plan` says so."""
+
+    def __init__(self, blocks, plan):
+        super().__init__()
+        self.blocks, self.plan, self.step, self.change = blocks, plan, 0, None
+
+    def forward(self, hidden_states, encoder_hidden_states, **rest):
+        reuse, self.step = self.plan[self.step], self.step + 1
+        if reuse:
+            return hidden_states + self.change[0], encoder_hidden_states + self.change[1]
+        video, text = hidden_states, encoder_hidden_states
+        for block in self.blocks:
+            video, text = block(hidden_states=video, encoder_hidden_states=text, **rest)
+        self.change = video - hidden_states, text - encoder_hidden_states
+        return video, text
+
+
+def teacache_plan(transformer, timesteps, threshold) -> list:
+    """Which steps reuse, by the accumulated rescaled change of the time embedding."""
+    embedding = transformer.time_embedding(transformer.time_proj(timesteps)).numpy().astype(numpy.float64)
+    plan, accumulated = [False], 0.0
+    for before, after in zip(embedding[:-2], embedding[1:-1]):
+        accumulated += numpy.polyval(STEP_CACHE_COEFFICIENTS, abs(after - before).mean() / abs(before).mean())
+        plan.append(bool(accumulated < threshold))
+        accumulated = accumulated if plan[-1] else 0.0
+    return plan + [False]
+
+
+def step_cache(name, method, setting, tensors) -> dict:
+    """One run of a checkpoint with a step cache: what every step computed, and the latents at the end."""
+    folder = TOKENIZER.parent if name == "demo" else HERE / name
+    transformer = CogVideoXTransformer3DModel.from_pretrained(folder / "transformer").eval()
+    scheduler = CogVideoXDDIMScheduler.from_pretrained(folder / "scheduler")
+    vae = AutoencoderKLCogVideoX(**VAE)
+    pipeline = CogVideoXPipeline(None, None, vae, transformer, scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    config, layers = transformer.config, len(transformer.transformer_blocks)
+    if name == "demo":
+        generator = torch.Generator().manual_seed(SEED)
+        shape = (2, config.max_text_seq_length, config.text_embed_dim)
+        prompts = tensors.setdefault("demo.prompts", torch.randn(shape, generator=generator).mul(0.2))
+    else:
+        prompts = load_file(folder / "expected.safetensors")["forward.prompts"]
+    changes, calls = [], []
+    attention, decide = torch.nn.functional.scaled_dot_product_attention, FBCHeadBlockHook._should_compute_remaining_blocks
+
+    def counted(*arguments, **options):
+        calls[-1] += 1
+        return attention(*arguments, **options)
+
+    def recorded(hook, residual):
+        known = hook.state_manager.get_state().head_block_residual
+        changes.append(None if known is None else ((residual - known).abs().mean() / known.abs().mean()).item())
+        return decide(hook, residual)
+
+    scheduler.set_timesteps(STEP_CACHE_STEPS)
+    if method == "teacache":
+        stack = TeaCacheStack(transformer.transformer_blocks, teacache_plan(transformer, scheduler.timesteps, setting))
+        transformer.transformer_blocks = torch.nn.ModuleList([stack])
+    elif method == "first_block":
+        transformer.enable_cache(FirstBlockCacheConfig(threshold=setting))
+    else:
+        transformer.enable_cache(PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=setting, spatial_attention_timestep_skip_range=(100, 850),
+            current_timestep_callback=lambda: pipeline.current_timestep))
+    transformer.register_forward_pre_hook(lambda *_: calls.append(0))
+    torch.nn.functional.scaled_dot_product_attention = counted
+    FBCHeadBlockHook._should_compute_remaining_blocks = recorded
+    try:
+        frames = config.sample_frames // 4 + 1
+        noise = torch.randn(
+            (1, frames, config.in_channels, config.sample_height, config.sample_width),
+            generator=torch.Generator().manual_seed(SEED))
+        latents = pipeline(
+            prompt_embeds=prompts[1:], negative_prompt_embeds=prompts[:1], latents=noise, guidance_scale=4.0,
+            height=config.sample_height * 8, width=config.sample_width * 8, num_frames=config.sample_frames,
+            num_inference_steps=STEP_CACHE_STEPS, output_type="latent").frames
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = attention
+        FBCHeadBlockHook._should_compute_remaining_blocks = decide
+    full = [count == layers for count in calls]
+    gap = min((abs(change - setting) for change in changes if change is not None), default=math.inf)
+    print(f"    {name} {method}: {sum(full)} of {len(full)} steps in full, nearest change {gap:.4f} off")
+    tensors[f"{name}.{method}.latents"] = latents[0]
+    return dict(
+        model=name, method=method, setting=setting, full=full,
+        changes=changes if method == "first_block" else None,
+        coefficients=STEP_CACHE_COEFFICIENTS if method == "teacache" else None)
+
+
+@torch.no_grad()
+def step_caches() -> None:
+    print("step-caches")
+    folder = HERE / "step-caches"
+    folder.mkdir(exist_ok=True)
+    tensors: dict[str, torch.Tensor] = {}
+    runs = [step_cache(*recipe, tensors) for recipe in STEP_CACHES]
+    text = ",\n".join("  " + json.dumps(run) for run in runs)
+    (folder / "runs.json").write_text(f"[\n{text}\n]\n")
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "expected.safetensors")
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if sys.argv[1:] == ["step-caches"]:
+        sys.exit(step_caches())
     for name, recipe in FIXTURES.items():
         make(name, recipe)
+    step_caches()
     for name in FIXTURES:
         for file in (HERE / name).rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)

@@ -16,7 +16,8 @@ struct RequestDraftTests {
              "num_frames": 17, "seconds": "6", "fps": 8, "num_inference_steps": 25, "guidance_scale": 4.5,
              "use_dynamic_cfg": true, "scheduler": "dpm", "seed": 18446744073709551615, "dtype": "bfloat16",
              "container": "webm", "output_type": "latent", "upsample_prompt": false, "allow_unsafe_steps": true,
-             "keep_step_latents": true, "keep_float_frames": false, "init_latents": "0a"}
+             "keep_step_latents": true, "keep_float_frames": false, "init_latents": "0a",
+             "step_cache": "teacache", "step_cache_threshold": 0.25, "step_cache_range": 3}
             """
         let draft = try RequestDraft(json: Data(json.utf8))
         #expect(draft.seed == .max)
@@ -31,7 +32,8 @@ struct RequestDraftTests {
             ("guidance_scale", "4.5"), ("use_dynamic_cfg", "true"), ("scheduler", "dpm"),
             ("seed", "18446744073709551615"), ("dtype", "bfloat16"), ("container", "webm"), ("output_type", "latent"),
             ("upsample_prompt", "false"), ("allow_unsafe_steps", "1"), ("keep_step_latents", "true"),
-            ("keep_float_frames", "0"), ("init_latents", "0a"),
+            ("keep_float_frames", "0"), ("init_latents", "0a"), ("step_cache", "teacache"),
+            ("step_cache_threshold", "0.25"), ("step_cache_range", "3"),
         ]
         #expect(try RequestDraft(form: form.map { (name: $0.0, value: $0.1) }) == draft)
     }
@@ -58,7 +60,9 @@ struct RequestDraftTests {
             (#"{"width": 1e300}"#, "width"), (#"{"width": true}"#, "width"), (#"{"seed": "7"}"#, "seed"),
             (#"{"seed": 1.5}"#, "seed"), (#"{"guidance_scale": "6"}"#, "guidance_scale"),
             (#"{"use_dynamic_cfg": 1}"#, "use_dynamic_cfg"), (#"{"prompt": ["a"]}"#, "prompt"),
-            (#"{"size": {"width": 3}}"#, "size"), (#"{"seconds": "six"}"#, "seconds"),
+            (#"{"step_cache": true}"#, "step_cache"), (#"{"step_cache_range": 2.5}"#, "step_cache_range"),
+            (#"{"step_cache_threshold": "0.1"}"#, "step_cache_threshold"), (#"{"size": {"width": 3}}"#, "size"),
+            (#"{"seconds": "six"}"#, "seconds"),
         ])
     func wrongType(json: String, field: String) {
         let found = failure(json)
