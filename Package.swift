@@ -132,7 +132,7 @@ var targets: [Target] = [
     tests("Runtime", ["Runtime", argumentParser]),
     tests("Wire", ["Wire", "CWire", "CPlatform", "Tensor"], exclude: ["Golden"]),
     tests("Bus", ["Bus", "CZeroMQ", "Runtime", "Wire", "Tensor"]),
-    tests("Compute", ["Compute", "CKernels", "Tensor"]),
+    tests("Compute", ["Compute", "CKernels", "Tensor", "Runtime"]),
     tests("Checkpoint", ["Checkpoint", "Tensor", "DemoModel"]),
     tests("Work", ["Work", "Wire", "Tensor"]),
     tests("Ledger", ["Ledger", "Work", "Wire", "Tensor"]),
