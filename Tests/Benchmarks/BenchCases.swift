@@ -1,32 +1,133 @@
 import Checkpoint
 import Compute
 import DemoModel
+import Failure
 import Model
 import Tensor
 
-/// The shapes worth watching: CogVideoX-2b's products, attention and convolutions, and the demo model whole.
-struct BenchCases {
-    let backend: CPUBackend
-    private var random = SplitMix(state: 42)
+/// One thing to time. Its name is a line of words that this program and the peer's both understand.
+struct BenchCase: Sendable {
+    let name: String
+    /// Multiplications and additions that one run must do; 0 where a rate would say nothing.
+    let operations: Double
+    /// Takes so long, or so much memory, that one run of each side must do, one side after the other.
+    var isHeavy = false
+    /// What the peer runs, nil where it has nothing alike.
+    var peer: String?
 
-    init(backend: CPUBackend) { self.backend = backend }
+    init(_ name: String, _ operations: Double, isHeavy: Bool = false, peer: Bool = true) {
+        self.name = name
+        self.operations = operations
+        self.isHeavy = isHeavy
+        self.peer = peer ? name : nil
+    }
 
-    func all() throws -> [BenchCase] {
-        var generator = self
+    /// Every case, in the order of the table.
+    static func all() -> [BenchCase] {
         var cases: [BenchCase] = []
-        for dtype in [DType.float32, .bfloat16] {
-            for (inputs, outputs) in [(1920, 1920), (1920, 7680), (7680, 1920)] {
-                cases.append(generator.product(rows: 2914, inputs: inputs, outputs: outputs, dtype))
+        for dtype in ["float32", "bfloat16"] {
+            // The machine's peak is the best that anybody reaches in these.
+            for (m, k, n) in [(4096, 4096, 4096), (5828, 1920, 5760), (5828, 1920, 7680), (5828, 7680, 1920)] {
+                cases.append(BenchCase("gemm \(dtype) \(m) \(k) \(n)", 2 * Double(m * k) * Double(n)))
             }
-            cases.append(generator.attention(heads: 30, tokens: 1500, size: 64, dtype))
-            cases.append(generator.convolution(frames: 4, height: 60, width: 90, inputs: 256, outputs: 256, dtype))
         }
-        let folder = try ModelFolder(path: try DemoModel.path())
-        for dtype in [DType.float32, .bfloat16] {
-            cases.append(try generator.denoise(folder, dtype))
-            cases.append(try generator.decode(folder, dtype))
+        cases.append(BenchCase("gemm int8 5828 1920 7680", 2 * 5828 * 1920 * 7680, peer: false))
+        for dtype in ["float32", "bfloat16"] {
+            for tokens in [1500, 4096, 17776] {
+                cases.append(
+                    BenchCase(
+                        "attention \(dtype) 30 \(tokens) 64", 4 * 1920 * Double(tokens * tokens),
+                        isHeavy: tokens > 10_000))
+            }
+            cases.append(
+                BenchCase("conv \(dtype) 4 60 90 256 256", 54 * Double(4 * 60 * 90) * 65536))
+        }
+        for (kind, channels) in [("2b", 1920.0), ("5b", 3072.0)] {
+            for (frames, height, width) in [(2, 32, 48), (7, 32, 48), (13, 60, 90)] {
+                let isHeavy = frames == 13
+                for dtype in isHeavy ? ["bfloat16", "int8"] : ["float32", "bfloat16", "int8"] {
+                    cases.append(
+                        BenchCase(
+                            "blocks \(dtype) \(kind) \(frames) \(height) \(width)",
+                            operations(width: channels, video: Double(frames * height * width / 4)), isHeavy: isHeavy,
+                            peer: dtype != "int8"))
+                }
+            }
+        }
+        for (height, width) in [(30, 30), (60, 90)] {
+            cases.append(
+                BenchCase(
+                    "vae bfloat16 2b 2 \(height) \(width)", decoding(height: Double(height), width: Double(width)),
+                    isHeavy: true))
+        }
+        let layer = 4.0 * 4096 * 4096 + 3 * 4096 * 10240
+        cases.append(BenchCase("t5 bfloat16 2b 2 226", 2 * 452 * Double(BenchModel.layers) * layer))
+        for dtype in ["float32", "bfloat16"] {
+            cases.append(BenchCase("denoise \(dtype) demo", 0))
+            cases.append(BenchCase("decode \(dtype) demo", 0))
         }
         return cases
+    }
+
+    /// The products and the attention of both layers for two prompts. The text rows that nobody reads after the last
+    /// block are not counted, though the peer computes them.
+    private static func operations(width: Double, video: Double) -> Double {
+        let all = video + 226
+        let first = 24 * all * width * width + 4 * all * all * width
+        let last = (6 * all + 18 * video) * width * width + 4 * video * all * width
+        return 2 * (first + last)
+    }
+
+    /// The convolutions of the released decoder for two latent frames (8 pixel frames), in the form with the fewest
+    /// operations: enlargements folded, frames that repeat convolved once.
+    private static func decoding(height: Double, width: Double) -> Double {
+        func causal(_ pixels: Double, _ inputs: Double, _ outputs: Double) -> Double { 54 * pixels * inputs * outputs }
+        /// Four taps for each output pixel.
+        func enlarged(_ pixels: Double, _ channels: Double) -> Double { 8 * pixels * channels * channels }
+        let area = height * width
+        var total = causal(2 * area, 16, 512) + 12 * causal(2 * area, 512, 512)
+        total += enlarged(2 * 4 * area, 512) + enlarged(4 * 16 * area, 256) + enlarged(8 * 64 * area, 256)
+        for (inputs, outputs, pixels) in [(512.0, 256.0, 16 * area), (256, 256, 128 * area), (256, 128, 512 * area)] {
+            total += causal(pixels, inputs, outputs) + 7 * causal(pixels, outputs, outputs)
+            if inputs != outputs { total += 2 * pixels * inputs * outputs }
+        }
+        return total + causal(64 * 8 * area, 128, 3)
+    }
+}
+
+/// Runs cases in this process.
+struct BenchRunner {
+    private let backend: CPUBackend
+    private var random = SplitMix(state: 42)
+
+    init(threads: Int) { backend = CPUBackend(threads: threads) }
+
+    var description: String { backend.description }
+
+    /// The work of a case, ready to be run any number of times.
+    mutating func prepared(_ name: String) throws -> () throws -> Void {
+        let words = name.split(separator: " ").map(String.init), numbers = words.compactMap { Int($0) }
+        let isInt8 = words.count > 1 && words[1] == "int8"
+        let dtype: DType = words.count > 1 && words[1] == "float32" ? .float32 : .bfloat16
+        switch words.first {
+        case "gemm": return product(numbers, dtype, isInt8 ? .int8 : .activation)
+        case "attention": return attention(heads: numbers[0], tokens: numbers[1], size: numbers[2], dtype)
+        case "conv": return convolution(numbers, dtype)
+        case "blocks":
+            let folder = try BenchModel(words[2] == "5b" ? .large : .small).folder
+            return try forward(folder, frames: numbers[0], height: numbers[1], width: numbers[2], dtype, isInt8)
+        case "vae":
+            return try decode(try BenchModel(.small).folder, numbers[0], numbers[1], numbers[2], dtype)
+        case "t5": return try encode(try BenchModel(.small).folder, prompts: numbers[0], length: numbers[1], dtype)
+        case "denoise", "decode":
+            let folder = try ModelFolder(path: try DemoModel.path()), config = folder.transformer
+            let frames = (config.sampleFrames - 1) / config.temporalCompressionRatio + 1
+            return words[0] == "denoise"
+                ? try forward(
+                    folder, frames: frames, height: config.sampleHeight, width: config.sampleWidth, dtype, false)
+                : try decode(folder, frames, config.sampleHeight, config.sampleWidth, dtype)
+        default: throw Failure("case_unknown", "there is no benchmark \"\(name)\"", field: "case")
+        }
     }
 
     private mutating func tensor(_ shape: [Int], _ dtype: DType = .float32) -> Tensor {
@@ -34,62 +135,57 @@ struct BenchCases {
         return Tensor(values, shape: shape).converted(to: dtype)
     }
 
-    private mutating func product(rows: Int, inputs: Int, outputs: Int, _ dtype: DType) -> BenchCase {
-        let x = tensor([rows, inputs], dtype)
-        let weights = backend.linearWeights(tensor([outputs, inputs], dtype), bias: tensor([outputs]), dtype: dtype)
-        return BenchCase(
-            name: "gemm \(dtype) \(rows) \(inputs) \(outputs)",
-            operations: 2 * Double(rows) * Double(inputs) * Double(outputs)
-        ) { [backend] in _ = backend.linear(x, weights, activation: .none) }
+    private mutating func product(_ n: [Int], _ dtype: DType, _ precision: WeightPrecision) -> () throws -> Void {
+        let x = tensor([n[0], n[1]], dtype)
+        let weights = backend.linearWeights(
+            tensor([n[2], n[1]], dtype), bias: tensor([n[2]]), dtype: dtype, precision: precision)
+        return { [backend] in _ = backend.linear(x, weights, activation: .none) }
     }
 
-    private mutating func attention(heads: Int, tokens: Int, size: Int, _ dtype: DType) -> BenchCase {
+    private mutating func attention(heads: Int, tokens: Int, size: Int, _ dtype: DType) -> () throws -> Void {
         let parts = (0..<3).map { _ in tensor([tokens, heads * size], dtype) }
-        return BenchCase(
-            name: "attention \(dtype) \(heads) \(tokens) \(size)",
-            operations: 4 * Double(heads) * Double(tokens) * Double(tokens) * Double(size)
-        ) { [backend] in
+        return { [backend] in
             _ = backend.attention(
                 parts[0], parts[1], parts[2], heads: heads, scale: 1 / Float(size).squareRoot(), bias: nil)
         }
     }
 
-    private mutating func convolution(
-        frames: Int, height: Int, width: Int, inputs: Int, outputs: Int, _ dtype: DType
-    ) -> BenchCase {
-        let x = tensor([frames + 2, height, width, inputs], dtype)
+    private mutating func convolution(_ n: [Int], _ dtype: DType) -> () throws -> Void {
+        let frames = (0..<n[0] + 2).map { _ in tensor([n[1], n[2], n[3]], dtype) }
         let weights = backend.convolutionWeights(
-            tensor([outputs, inputs, 3, 3, 3], dtype), bias: tensor([outputs]), dtype: dtype)
-        return BenchCase(
-            name: "conv \(dtype) \(frames) \(height) \(width) \(inputs) \(outputs)",
-            operations: 54 * Double(frames * height * width) * Double(inputs * outputs)
-        ) { [backend] in _ = backend.convolution(x.slices, weights, added: nil) }
+            tensor([n[4], n[3], 3, 3, 3], dtype), bias: tensor([n[4]]), dtype: dtype)
+        return { [backend] in _ = backend.convolution(frames, weights, added: nil) }
     }
 
-    /// One guided forward of the transformer at the model's native size.
-    private mutating func denoise(_ folder: ModelFolder, _ dtype: DType) throws -> BenchCase {
+    /// One guided forward pass.
+    private mutating func forward(
+        _ folder: ModelFolder, frames: Int, height: Int, width: Int, _ dtype: DType, _ isInt8: Bool
+    ) throws -> () throws -> Void {
         let config = folder.transformer
-        let frames = (config.sampleFrames - 1) / config.temporalCompressionRatio + 1
-        let transformer = try Transformer3D(folder: folder, backend: backend, dtype: dtype)
+        let transformer = try Transformer3D(
+            folder: folder, backend: backend, dtype: dtype, precision: isInt8 ? .int8 : .activation)
         let prompts = (0..<2).map { _ in tensor([config.maxTextSeqLength, config.textEmbedDim]) }
         let session = try transformer.session(
-            frames: frames, height: config.sampleHeight, width: config.sampleWidth, promptEmbeddings: prompts,
-            timesteps: [500])
-        let latents = tensor([frames, config.inChannels, config.sampleHeight, config.sampleWidth])
-        return BenchCase(name: "denoise \(dtype) \(folder.path)", operations: 0) {
-            _ = try session.predict(latents: latents, timestep: 500)
-        }
+            frames: frames, height: height, width: width, promptEmbeddings: prompts, timesteps: [500])
+        let latents = tensor([frames, config.inChannels, height, width])
+        return { _ = try session.predict(latents: latents, timestep: 500) }
     }
 
-    /// The native clip through the VAE decoder.
-    private mutating func decode(_ folder: ModelFolder, _ dtype: DType) throws -> BenchCase {
-        let config = folder.transformer
-        let frames = (config.sampleFrames - 1) / config.temporalCompressionRatio + 1
+    private mutating func decode(
+        _ folder: ModelFolder, _ frames: Int, _ height: Int, _ width: Int, _ dtype: DType
+    ) throws -> () throws -> Void {
         let decoder = try AutoencoderKLDecoder(folder: folder, backend: backend, dtype: dtype)
-        let latents = tensor([frames, folder.vae.latentChannels, config.sampleHeight, config.sampleWidth])
-        return BenchCase(name: "decode \(dtype) \(folder.path)", operations: 0) {
-            try decoder.decode(latents: latents) { _ in }
-        }
+        let latents = tensor([frames, folder.vae.latentChannels, height, width])
+        return { try decoder.decode(latents: latents) { _ in } }
+    }
+
+    private mutating func encode(
+        _ folder: ModelFolder, prompts: Int, length: Int, _ dtype: DType
+    ) throws -> () throws -> Void {
+        let encoder = try T5Encoder(folder: folder, backend: backend, dtype: dtype)
+        let ids = (0..<length).map { Int32($0 * 7 % 1000 + 3) }
+        let sequences = Array(repeating: ids, count: prompts)
+        return { _ = try encoder.encode(sequences: sequences) }
     }
 }
 

@@ -1,10 +1,14 @@
-"""The peer side of `zoetrope-bench`: reads one case a line, answers with the seconds of one run.
+"""The peer side of `zoetrope-bench`: reads one case a line, answers with the seconds of one run and the peak megabytes.
 
 Cases: `gemm DTYPE M K N`, `attention DTYPE HEADS TOKENS SIZE`, `conv DTYPE T H W CI CO`,
-`denoise DTYPE MODEL` (one guided forward at the native size), `decode DTYPE MODEL` (the native clip).
+`blocks DTYPE KIND FRAMES HEIGHT WIDTH` (a guided forward pass of two layers), `vae DTYPE KIND FRAMES HEIGHT WIDTH`,
+`t5 DTYPE KIND PROMPTS LENGTH`, `denoise DTYPE demo` (one guided forward pass at the native size),
+`decode DTYPE demo` (the native clip). KIND names a folder of random weights that `zoetrope-bench` made.
 """
 import os
+import resource
 import sys
+import tempfile
 import time
 
 for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
@@ -12,53 +16,72 @@ for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-pipelines = {}
+ROOT = os.environ.get("ZOETROPE_BENCH_MODELS") or os.path.join(tempfile.gettempdir(), "zoetrope-bench-models")
+DEMO = os.path.join(os.path.dirname(__file__), "../../../Shared/DemoModel/cogvideox-demo")
 cases = {}
 
 
-def pipeline(model, dtype):
-    if (model, dtype) not in pipelines:
-        from diffusers import CogVideoXPipeline
+def folder(kind):
+    return os.path.join(ROOT, f"{kind}-2")
 
-        pipe = CogVideoXPipeline.from_pretrained(model, torch_dtype=DTYPES[dtype])
-        pipe.set_progress_bar_config(disable=True)
-        pipelines[(model, dtype)] = pipe
-    return pipelines[(model, dtype)]
+
+def forward(transformer, frames, height, width, dtype):
+    config = transformer.config
+    latents = torch.randn(2, frames, config.in_channels, height, width, dtype=dtype)
+    text = torch.randn(2, config.max_text_seq_length, config.text_embed_dim, dtype=dtype)
+    rotary = None
+    if config.use_rotary_positional_embeddings:
+        tokens = frames * height * width // 4
+        rotary = (torch.randn(tokens, config.attention_head_dim), torch.randn(tokens, config.attention_head_dim))
+    return lambda: transformer(
+        hidden_states=latents, encoder_hidden_states=text, timestep=torch.tensor([500, 500]),
+        image_rotary_emb=rotary, return_dict=False)
+
+
+def decode(vae, frames, height, width, dtype):
+    # Measured: channels last is the faster layout for oneDNN's three-dimensional convolutions.
+    vae = vae.to(memory_format=torch.channels_last_3d)
+    latents = torch.randn(1, vae.config.latent_channels, frames, height, width, dtype=dtype)
+    return lambda: vae.decode(latents)
 
 
 def make(words):
     kind, dtype = words[0], DTYPES[words[1]]
+    numbers = [int(word) for word in words[2:] if word.isdigit()]
     if kind == "gemm":
-        m, k, n = map(int, words[2:])
+        m, k, n = numbers
         x, w, b = torch.randn(m, k, dtype=dtype), torch.randn(n, k, dtype=dtype), torch.randn(n, dtype=dtype)
         return lambda: F.linear(x, w, b)
     if kind == "attention":
-        heads, tokens, size = map(int, words[2:])
+        heads, tokens, size = numbers
         q, k, v = (torch.randn(1, heads, tokens, size, dtype=dtype) for _ in range(3))
         return lambda: F.scaled_dot_product_attention(q, k, v)
     if kind == "conv":
-        t, h, w, ci, co = map(int, words[2:])
+        t, h, w, ci, co = numbers
         conv = torch.nn.Conv3d(ci, co, 3, padding=(0, 1, 1)).to(dtype).to(memory_format=torch.channels_last_3d)
         x = torch.randn(1, ci, t + 2, h, w, dtype=dtype).to(memory_format=torch.channels_last_3d)
         return lambda: conv(x)
-    pipe = pipeline(words[2], words[1])
+    if kind == "blocks":
+        transformer = CogVideoXTransformer3DModel.from_pretrained(
+            folder(words[2]), subfolder="transformer", torch_dtype=dtype)
+        return forward(transformer, *numbers, dtype)
+    if kind == "vae":
+        vae = AutoencoderKLCogVideoX.from_pretrained(folder(words[2]), subfolder="vae", torch_dtype=dtype)
+        return decode(vae, *numbers, dtype)
+    if kind == "t5":
+        from transformers import T5EncoderModel
+
+        encoder = T5EncoderModel.from_pretrained(folder(words[2]), subfolder="text_encoder", torch_dtype=dtype)
+        ids = (torch.arange(numbers[1]) * 7 % 1000 + 3).repeat(numbers[0], 1)
+        return lambda: encoder(ids)
+    pipe = CogVideoXPipeline.from_pretrained(DEMO, torch_dtype=dtype)
     config = pipe.transformer.config
     frames = (config.sample_frames - 1) // 4 + 1
-    shape = (frames, config.in_channels, config.sample_height, config.sample_width)
-    if kind == "denoise":
-        latents = torch.randn(2, *shape, dtype=dtype)
-        text = torch.randn(2, config.max_text_seq_length, config.text_embed_dim, dtype=dtype)
-        rotary = None
-        if config.use_rotary_positional_embeddings:
-            rotary = pipe._prepare_rotary_positional_embeddings(
-                config.sample_height * 8, config.sample_width * 8, frames, torch.device("cpu"))
-        return lambda: pipe.transformer(
-            hidden_states=latents, encoder_hidden_states=text, timestep=torch.tensor([500, 500]),
-            image_rotary_emb=rotary, return_dict=False)
-    latents = torch.randn(1, frames, config.in_channels, config.sample_height, config.sample_width, dtype=dtype)
-    return lambda: pipe.decode_latents(latents)
+    size = (frames, config.sample_height, config.sample_width)
+    return forward(pipe.transformer, *size, dtype) if kind == "denoise" else decode(pipe.vae, *size, dtype)
 
 
 with torch.inference_mode():
@@ -66,7 +89,7 @@ with torch.inference_mode():
         case = line.strip()
         if case not in cases:
             cases[case] = make(case.split())
-            cases[case]()
         start = time.perf_counter()
         cases[case]()
-        print(time.perf_counter() - start, flush=True)
+        seconds = time.perf_counter() - start
+        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, flush=True)
