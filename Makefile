@@ -44,7 +44,7 @@ sanitize: setup ## test the lower layers with ThreadSanitizer and AddressSanitiz
 	@Tests/sanitize.sh $(LAYERS)
 
 bench: build ## measure kernels and networks; BENCH_PEER=PYTHON runs torch and diffusers in turn
-	@$(BIN)/zoetrope-bench $(if $(BENCH_PEER),--peer $(BENCH_PEER))
+	@$(BIN)/zoetrope-bench $(if $(BENCH_PEER),--peer $(BENCH_PEER)) $(if $(BENCH_ONLY),--only "$(BENCH_ONLY)") $(BENCH_FLAGS)
 
 kernel-guard: build ## count the kernels' instructions; GUARD_UPDATE=1 writes the table anew
 	@Tests/kernel-guard.sh $(if $(GUARD_UPDATE),--update) $(SCRATCH) || [ $$? -eq 3 ]

@@ -121,8 +121,8 @@ var targets: [Target] = [
     shared(
         "Stage",
         [
-            "Failure", "Bus", "Wire", "Work", "Tensor", "Runtime", "Request", "Checkpoint", argumentParser, logging,
-            serviceLifecycle,
+            "Failure", "Bus", "Wire", "Work", "Tensor", "Runtime", "Request", "Checkpoint", "Compute", argumentParser,
+            logging, serviceLifecycle,
         ]),
 
     .target(

@@ -43,7 +43,9 @@ def forward(transformer, frames, height, width, dtype):
 
 def decode(vae, frames, height, width, dtype):
     # Measured: channels last is the faster layout for oneDNN's three-dimensional convolutions.
-    vae = vae.to(memory_format=torch.channels_last_3d)
+    for module in vae.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)
     latents = torch.randn(1, vae.config.latent_channels, frames, height, width, dtype=dtype)
     return lambda: vae.decode(latents)
 
