@@ -163,7 +163,7 @@ struct ResolutionTests {
         #expect(refusal(traits) { $0.framesPerSecond = 121 }?.code == "fps_out_of_range")
         #expect(refusal(traits) { $0.scheduler = "euler" }?.code == "scheduler_unknown")
         #expect(refusal(traits) { $0.scheduler = "euler" }?.remedy == "Use one of: ddim, dpm.")
-        #expect(refusal(traits) { $0.dtype = "int8" }?.code == "dtype_unknown")
+        #expect(refusal(traits) { $0.dtype = "int4" }?.code == "dtype_unknown")
         #expect(refusal(traits) { $0.container = "avi" }?.code == "container_unknown")
         #expect(refusal(traits) { $0.outputType = "pil" }?.code == "output_type_unknown")
         #expect(refusal(traits) { $0.model = "sora-2" }?.code == "model_unknown")
