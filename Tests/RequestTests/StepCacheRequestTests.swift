@@ -68,6 +68,7 @@ struct StepCacheRequestTests {
         #expect(try ModelFixtures.cogVideoX2b().teaCacheCoefficients?.first == -31.0658903)
         #expect(try ModelFixtures.cogVideoX5b().teaCacheCoefficients?.first == -1538.80483)
         #expect(try ModelFixtures.cogVideoX15().teaCacheCoefficients?.first == 250.210439)
+        #expect(try ModelFixtures.demo().teaCacheCoefficients?.count == 5)
         let small = try ModelFixtures.traits(transformer: ["num_layers": "4"])
         #expect(small.teaCacheCoefficients == nil)
         #expect(refusal(small, "teacache")?.code == "step_cache_unsupported")

@@ -18,10 +18,11 @@ struct GenerateRun: Sendable {
 
     func perform() async throws {
         Console.print("\"\(request.prompt)\"")
+        let cache = request.stepCache.map { ", step cache \($0.rawValue)" } ?? ""
         Console.print(
             "\(traits.name): \(request.width)×\(request.height), \(request.numFrames) frames at "
                 + "\(request.framesPerSecond) fps, \(request.numInferenceSteps) \(request.scheduler.rawValue) steps, "
-                + "guidance \(request.guidanceScale), seed \(request.seed), \(request.dtype.rawValue)")
+                + "guidance \(request.guidanceScale), seed \(request.seed), \(request.dtype.rawValue)\(cache)")
         try await supervisor.start(timeout: .seconds(120))
         let ready = ContinuousClock.now
         Console.print(
