@@ -1942,7 +1942,322 @@ void   zoetrope__busy__free_unpacked
   assert(message->base.descriptor == &zoetrope__busy__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[42] =
+void   zoetrope__drain__init
+                     (Zoetrope__Drain         *message)
+{
+  static const Zoetrope__Drain init_value = ZOETROPE__DRAIN__INIT;
+  *message = init_value;
+}
+size_t zoetrope__drain__get_packed_size
+                     (const Zoetrope__Drain *message)
+{
+  assert(message->base.descriptor == &zoetrope__drain__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__drain__pack
+                     (const Zoetrope__Drain *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__drain__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__drain__pack_to_buffer
+                     (const Zoetrope__Drain *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__drain__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__Drain *
+       zoetrope__drain__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__Drain *)
+     protobuf_c_message_unpack (&zoetrope__drain__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__drain__free_unpacked
+                     (Zoetrope__Drain *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__drain__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__draining__init
+                     (Zoetrope__Draining         *message)
+{
+  static const Zoetrope__Draining init_value = ZOETROPE__DRAINING__INIT;
+  *message = init_value;
+}
+size_t zoetrope__draining__get_packed_size
+                     (const Zoetrope__Draining *message)
+{
+  assert(message->base.descriptor == &zoetrope__draining__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__draining__pack
+                     (const Zoetrope__Draining *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__draining__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__draining__pack_to_buffer
+                     (const Zoetrope__Draining *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__draining__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__Draining *
+       zoetrope__draining__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__Draining *)
+     protobuf_c_message_unpack (&zoetrope__draining__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__draining__free_unpacked
+                     (Zoetrope__Draining *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__draining__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__dead_query__init
+                     (Zoetrope__DeadQuery         *message)
+{
+  static const Zoetrope__DeadQuery init_value = ZOETROPE__DEAD_QUERY__INIT;
+  *message = init_value;
+}
+size_t zoetrope__dead_query__get_packed_size
+                     (const Zoetrope__DeadQuery *message)
+{
+  assert(message->base.descriptor == &zoetrope__dead_query__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__dead_query__pack
+                     (const Zoetrope__DeadQuery *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__dead_query__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__dead_query__pack_to_buffer
+                     (const Zoetrope__DeadQuery *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__dead_query__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__DeadQuery *
+       zoetrope__dead_query__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__DeadQuery *)
+     protobuf_c_message_unpack (&zoetrope__dead_query__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__dead_query__free_unpacked
+                     (Zoetrope__DeadQuery *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__dead_query__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__incident__init
+                     (Zoetrope__Incident         *message)
+{
+  static const Zoetrope__Incident init_value = ZOETROPE__INCIDENT__INIT;
+  *message = init_value;
+}
+size_t zoetrope__incident__get_packed_size
+                     (const Zoetrope__Incident *message)
+{
+  assert(message->base.descriptor == &zoetrope__incident__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__incident__pack
+                     (const Zoetrope__Incident *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__incident__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__incident__pack_to_buffer
+                     (const Zoetrope__Incident *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__incident__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__Incident *
+       zoetrope__incident__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__Incident *)
+     protobuf_c_message_unpack (&zoetrope__incident__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__incident__free_unpacked
+                     (Zoetrope__Incident *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__incident__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__dead_job__init
+                     (Zoetrope__DeadJob         *message)
+{
+  static const Zoetrope__DeadJob init_value = ZOETROPE__DEAD_JOB__INIT;
+  *message = init_value;
+}
+size_t zoetrope__dead_job__get_packed_size
+                     (const Zoetrope__DeadJob *message)
+{
+  assert(message->base.descriptor == &zoetrope__dead_job__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__dead_job__pack
+                     (const Zoetrope__DeadJob *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__dead_job__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__dead_job__pack_to_buffer
+                     (const Zoetrope__DeadJob *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__dead_job__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__DeadJob *
+       zoetrope__dead_job__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__DeadJob *)
+     protobuf_c_message_unpack (&zoetrope__dead_job__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__dead_job__free_unpacked
+                     (Zoetrope__DeadJob *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__dead_job__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__dead_page__init
+                     (Zoetrope__DeadPage         *message)
+{
+  static const Zoetrope__DeadPage init_value = ZOETROPE__DEAD_PAGE__INIT;
+  *message = init_value;
+}
+size_t zoetrope__dead_page__get_packed_size
+                     (const Zoetrope__DeadPage *message)
+{
+  assert(message->base.descriptor == &zoetrope__dead_page__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__dead_page__pack
+                     (const Zoetrope__DeadPage *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__dead_page__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__dead_page__pack_to_buffer
+                     (const Zoetrope__DeadPage *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__dead_page__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__DeadPage *
+       zoetrope__dead_page__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__DeadPage *)
+     protobuf_c_message_unpack (&zoetrope__dead_page__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__dead_page__free_unpacked
+                     (Zoetrope__DeadPage *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__dead_page__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__dead_retry__init
+                     (Zoetrope__DeadRetry         *message)
+{
+  static const Zoetrope__DeadRetry init_value = ZOETROPE__DEAD_RETRY__INIT;
+  *message = init_value;
+}
+size_t zoetrope__dead_retry__get_packed_size
+                     (const Zoetrope__DeadRetry *message)
+{
+  assert(message->base.descriptor == &zoetrope__dead_retry__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__dead_retry__pack
+                     (const Zoetrope__DeadRetry *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__dead_retry__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__dead_retry__pack_to_buffer
+                     (const Zoetrope__DeadRetry *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__dead_retry__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__DeadRetry *
+       zoetrope__dead_retry__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__DeadRetry *)
+     protobuf_c_message_unpack (&zoetrope__dead_retry__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__dead_retry__free_unpacked
+                     (Zoetrope__DeadRetry *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__dead_retry__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[47] =
 {
   {
     "session",
@@ -2448,6 +2763,66 @@ static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[42] 
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "drain",
+    80,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, drain),
+    &zoetrope__drain__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "draining",
+    81,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, draining),
+    &zoetrope__draining__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "dead_query",
+    82,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, dead_query),
+    &zoetrope__dead_query__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "dead_page",
+    83,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, dead_page),
+    &zoetrope__dead_page__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "dead_retry",
+    84,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, dead_retry),
+    &zoetrope__dead_retry__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   13,   /* field[13] = accepted */
@@ -2467,6 +2842,11 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   28,   /* field[28] = committed */
   27,   /* field[27] = complete */
   34,   /* field[34] = credit */
+  45,   /* field[45] = dead_page */
+  44,   /* field[44] = dead_query */
+  46,   /* field[46] = dead_retry */
+  42,   /* field[42] = drain */
+  43,   /* field[43] = draining */
   11,   /* field[11] = error */
   17,   /* field[17] = event */
   29,   /* field[29] = fail */
@@ -2493,14 +2873,15 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   16,   /* field[16] = watch */
   6,   /* field[6] = welcome */
 };
-static const ProtobufCIntRange zoetrope__envelope__number_ranges[5 + 1] =
+static const ProtobufCIntRange zoetrope__envelope__number_ranges[6 + 1] =
 {
   { 1, 0 },
   { 16, 5 },
   { 32, 12 },
   { 48, 23 },
   { 64, 32 },
-  { 0, 42 }
+  { 80, 42 },
+  { 0, 47 }
 };
 const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
 {
@@ -2510,10 +2891,10 @@ const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
   "Zoetrope__Envelope",
   "zoetrope",
   sizeof(Zoetrope__Envelope),
-  42,
+  47,
   zoetrope__envelope__field_descriptors,
   zoetrope__envelope__field_indices_by_name,
-  5,  zoetrope__envelope__number_ranges,
+  6,  zoetrope__envelope__number_ranges,
   (ProtobufCMessageInit) zoetrope__envelope__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -2982,7 +3363,7 @@ const ProtobufCMessageDescriptor zoetrope__capability__descriptor =
   (ProtobufCMessageInit) zoetrope__capability__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__hello__field_descriptors[8] =
+static const ProtobufCFieldDescriptor zoetrope__hello__field_descriptors[10] =
 {
   {
     "worker",
@@ -3080,6 +3461,30 @@ static const ProtobufCFieldDescriptor zoetrope__hello__field_descriptors[8] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "predecessor_process_id",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Hello, predecessor_process_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "predecessor_end",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Hello, predecessor_end),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__hello__field_indices_by_name[] = {
   1,   /* field[1] = capabilities */
@@ -3087,14 +3492,17 @@ static const unsigned zoetrope__hello__field_indices_by_name[] = {
   5,   /* field[5] = maximum_minor */
   4,   /* field[4] = minimum_minor */
   6,   /* field[6] = numerics */
+  9,   /* field[9] = predecessor_end */
+  8,   /* field[8] = predecessor_process_id */
   7,   /* field[7] = process_id */
   2,   /* field[2] = slots */
   0,   /* field[0] = worker */
 };
-static const ProtobufCIntRange zoetrope__hello__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__hello__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 20, 8 },
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor zoetrope__hello__descriptor =
 {
@@ -3104,10 +3512,10 @@ const ProtobufCMessageDescriptor zoetrope__hello__descriptor =
   "Zoetrope__Hello",
   "zoetrope",
   sizeof(Zoetrope__Hello),
-  8,
+  10,
   zoetrope__hello__field_descriptors,
   zoetrope__hello__field_indices_by_name,
-  1,  zoetrope__hello__number_ranges,
+  2,  zoetrope__hello__number_ranges,
   (ProtobufCMessageInit) zoetrope__hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -4433,7 +4841,7 @@ const ProtobufCMessageDescriptor zoetrope__cancel_outcome__descriptor =
   (ProtobufCMessageInit) zoetrope__cancel_outcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptors[5] =
+static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptors[6] =
 {
   {
     "worker",
@@ -4495,18 +4903,32 @@ static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "draining",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__ClusterWorker, draining),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__cluster_worker__field_indices_by_name[] = {
   3,   /* field[3] = busy */
   1,   /* field[1] = capabilities */
+  5,   /* field[5] = draining */
   4,   /* field[4] = milliseconds_since_beat */
   2,   /* field[2] = slots */
   0,   /* field[0] = worker */
 };
-static const ProtobufCIntRange zoetrope__cluster_worker__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__cluster_worker__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 20, 5 },
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
 {
@@ -4516,14 +4938,14 @@ const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
   "Zoetrope__ClusterWorker",
   "zoetrope",
   sizeof(Zoetrope__ClusterWorker),
-  5,
+  6,
   zoetrope__cluster_worker__field_descriptors,
   zoetrope__cluster_worker__field_indices_by_name,
-  1,  zoetrope__cluster_worker__number_ranges,
+  2,  zoetrope__cluster_worker__number_ranges,
   (ProtobufCMessageInit) zoetrope__cluster_worker__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptors[3] =
+static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptors[4] =
 {
   {
     "workers",
@@ -4561,16 +4983,30 @@ static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "draining",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__ClusterStatus, draining),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__cluster_status__field_indices_by_name[] = {
+  3,   /* field[3] = draining */
   1,   /* field[1] = queued_jobs */
   2,   /* field[2] = running_jobs */
   0,   /* field[0] = workers */
 };
-static const ProtobufCIntRange zoetrope__cluster_status__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__cluster_status__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 20, 3 },
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor zoetrope__cluster_status__descriptor =
 {
@@ -4580,10 +5016,10 @@ const ProtobufCMessageDescriptor zoetrope__cluster_status__descriptor =
   "Zoetrope__ClusterStatus",
   "zoetrope",
   sizeof(Zoetrope__ClusterStatus),
-  3,
+  4,
   zoetrope__cluster_status__field_descriptors,
   zoetrope__cluster_status__field_indices_by_name,
-  1,  zoetrope__cluster_status__number_ranges,
+  2,  zoetrope__cluster_status__number_ranges,
   (ProtobufCMessageInit) zoetrope__cluster_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -5075,7 +5511,7 @@ const ProtobufCMessageDescriptor zoetrope__fail__descriptor =
   (ProtobufCMessageInit) zoetrope__fail__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__revoke__field_descriptors[2] =
+static const ProtobufCFieldDescriptor zoetrope__revoke__field_descriptors[3] =
 {
   {
     "lease",
@@ -5101,15 +5537,28 @@ static const ProtobufCFieldDescriptor zoetrope__revoke__field_descriptors[2] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "yield",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Revoke, yield),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__revoke__field_indices_by_name[] = {
   0,   /* field[0] = lease */
   1,   /* field[1] = reason */
+  2,   /* field[2] = yield */
 };
 static const ProtobufCIntRange zoetrope__revoke__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor zoetrope__revoke__descriptor =
 {
@@ -5119,7 +5568,7 @@ const ProtobufCMessageDescriptor zoetrope__revoke__descriptor =
   "Zoetrope__Revoke",
   "zoetrope",
   sizeof(Zoetrope__Revoke),
-  2,
+  3,
   zoetrope__revoke__field_descriptors,
   zoetrope__revoke__field_indices_by_name,
   1,  zoetrope__revoke__number_ranges,
@@ -5456,6 +5905,675 @@ const ProtobufCMessageDescriptor zoetrope__busy__descriptor =
   zoetrope__busy__field_indices_by_name,
   1,  zoetrope__busy__number_ranges,
   (ProtobufCMessageInit) zoetrope__busy__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__drain__field_descriptors[4] =
+{
+  {
+    "worker",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Drain, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stage",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Drain, stage),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "broker",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Drain, broker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "resume",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Drain, resume),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__drain__field_indices_by_name[] = {
+  2,   /* field[2] = broker */
+  3,   /* field[3] = resume */
+  1,   /* field[1] = stage */
+  0,   /* field[0] = worker */
+};
+static const ProtobufCIntRange zoetrope__drain__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor zoetrope__drain__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.Drain",
+  "Drain",
+  "Zoetrope__Drain",
+  "zoetrope",
+  sizeof(Zoetrope__Drain),
+  4,
+  zoetrope__drain__field_descriptors,
+  zoetrope__drain__field_indices_by_name,
+  1,  zoetrope__drain__number_ranges,
+  (ProtobufCMessageInit) zoetrope__drain__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__draining__field_descriptors[2] =
+{
+  {
+    "workers",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Zoetrope__Draining, n_workers),
+    offsetof(Zoetrope__Draining, workers),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "broker",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Draining, broker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__draining__field_indices_by_name[] = {
+  1,   /* field[1] = broker */
+  0,   /* field[0] = workers */
+};
+static const ProtobufCIntRange zoetrope__draining__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor zoetrope__draining__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.Draining",
+  "Draining",
+  "Zoetrope__Draining",
+  "zoetrope",
+  sizeof(Zoetrope__Draining),
+  2,
+  zoetrope__draining__field_descriptors,
+  zoetrope__draining__field_indices_by_name,
+  1,  zoetrope__draining__number_ranges,
+  (ProtobufCMessageInit) zoetrope__draining__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__dead_query__field_descriptors[3] =
+{
+  {
+    "job",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadQuery, job),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "before",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadQuery, before),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "limit",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadQuery, limit),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__dead_query__field_indices_by_name[] = {
+  1,   /* field[1] = before */
+  0,   /* field[0] = job */
+  2,   /* field[2] = limit */
+};
+static const ProtobufCIntRange zoetrope__dead_query__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor zoetrope__dead_query__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.DeadQuery",
+  "DeadQuery",
+  "Zoetrope__DeadQuery",
+  "zoetrope",
+  sizeof(Zoetrope__DeadQuery),
+  3,
+  zoetrope__dead_query__field_descriptors,
+  zoetrope__dead_query__field_indices_by_name,
+  1,  zoetrope__dead_query__number_ranges,
+  (ProtobufCMessageInit) zoetrope__dead_query__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__incident__field_descriptors[12] =
+{
+  {
+    "task",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, task),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kind",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, kind),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "code",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, code),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "message",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, message),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "worker",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "numerics",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, numerics),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "process_end",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, process_end),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "step",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, step),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "fence",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, fence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "granted_unix_milliseconds",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, granted_unix_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ended_unix_milliseconds",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, ended_unix_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "quarantined",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Incident, quarantined),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__incident__field_indices_by_name[] = {
+  2,   /* field[2] = code */
+  10,   /* field[10] = ended_unix_milliseconds */
+  8,   /* field[8] = fence */
+  9,   /* field[9] = granted_unix_milliseconds */
+  1,   /* field[1] = kind */
+  3,   /* field[3] = message */
+  5,   /* field[5] = numerics */
+  6,   /* field[6] = process_end */
+  11,   /* field[11] = quarantined */
+  7,   /* field[7] = step */
+  0,   /* field[0] = task */
+  4,   /* field[4] = worker */
+};
+static const ProtobufCIntRange zoetrope__incident__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 12 }
+};
+const ProtobufCMessageDescriptor zoetrope__incident__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.Incident",
+  "Incident",
+  "Zoetrope__Incident",
+  "zoetrope",
+  sizeof(Zoetrope__Incident),
+  12,
+  zoetrope__incident__field_descriptors,
+  zoetrope__incident__field_indices_by_name,
+  1,  zoetrope__incident__number_ranges,
+  (ProtobufCMessageInit) zoetrope__incident__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__dead_job__field_descriptors[13] =
+{
+  {
+    "job",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, job),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "state",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, state),
+    &zoetrope__job_state__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "finished_unix_milliseconds",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, finished_unix_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "error_code",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, error_code),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "error_message",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, error_message),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "task",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, task),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stage",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, stage),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "attempts",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, attempts),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "crashes",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, crashes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "failures",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, failures),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checkpoint_step",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, checkpoint_step),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "retried_as",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, retried_as),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "incidents",
+    13,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__DeadJob, n_incidents),
+    offsetof(Zoetrope__DeadJob, incidents),
+    &zoetrope__incident__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__dead_job__field_indices_by_name[] = {
+  7,   /* field[7] = attempts */
+  10,   /* field[10] = checkpoint_step */
+  8,   /* field[8] = crashes */
+  3,   /* field[3] = error_code */
+  4,   /* field[4] = error_message */
+  9,   /* field[9] = failures */
+  2,   /* field[2] = finished_unix_milliseconds */
+  12,   /* field[12] = incidents */
+  0,   /* field[0] = job */
+  11,   /* field[11] = retried_as */
+  6,   /* field[6] = stage */
+  1,   /* field[1] = state */
+  5,   /* field[5] = task */
+};
+static const ProtobufCIntRange zoetrope__dead_job__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 13 }
+};
+const ProtobufCMessageDescriptor zoetrope__dead_job__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.DeadJob",
+  "DeadJob",
+  "Zoetrope__DeadJob",
+  "zoetrope",
+  sizeof(Zoetrope__DeadJob),
+  13,
+  zoetrope__dead_job__field_descriptors,
+  zoetrope__dead_job__field_indices_by_name,
+  1,  zoetrope__dead_job__number_ranges,
+  (ProtobufCMessageInit) zoetrope__dead_job__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__dead_page__field_descriptors[2] =
+{
+  {
+    "jobs",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__DeadPage, n_jobs),
+    offsetof(Zoetrope__DeadPage, jobs),
+    &zoetrope__dead_job__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "has_more",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadPage, has_more),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__dead_page__field_indices_by_name[] = {
+  1,   /* field[1] = has_more */
+  0,   /* field[0] = jobs */
+};
+static const ProtobufCIntRange zoetrope__dead_page__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor zoetrope__dead_page__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.DeadPage",
+  "DeadPage",
+  "Zoetrope__DeadPage",
+  "zoetrope",
+  sizeof(Zoetrope__DeadPage),
+  2,
+  zoetrope__dead_page__field_descriptors,
+  zoetrope__dead_page__field_indices_by_name,
+  1,  zoetrope__dead_page__number_ranges,
+  (ProtobufCMessageInit) zoetrope__dead_page__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__dead_retry__field_descriptors[2] =
+{
+  {
+    "job",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadRetry, job),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "idempotency_key",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadRetry, idempotency_key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__dead_retry__field_indices_by_name[] = {
+  1,   /* field[1] = idempotency_key */
+  0,   /* field[0] = job */
+};
+static const ProtobufCIntRange zoetrope__dead_retry__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor zoetrope__dead_retry__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.DeadRetry",
+  "DeadRetry",
+  "Zoetrope__DeadRetry",
+  "zoetrope",
+  sizeof(Zoetrope__DeadRetry),
+  2,
+  zoetrope__dead_retry__field_descriptors,
+  zoetrope__dead_retry__field_indices_by_name,
+  1,  zoetrope__dead_retry__number_ranges,
+  (ProtobufCMessageInit) zoetrope__dead_retry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue zoetrope__job_state__enum_values_by_number[7] =

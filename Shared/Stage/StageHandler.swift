@@ -13,6 +13,8 @@ package protocol StageHandler: Sendable {
     var modelDigest: String { get }
     /// Identifies the arithmetic; a checkpoint resumes bit-exactly only on an equal one.
     var numerics: String { get }
+    /// Whether the stage can stop at a step and another worker go on from there.
+    var isResumable: Bool { get }
     /// What the stage keeps and needs in memory, for the log line at start.
     var memoryPlan: MemoryPlan { get }
 
@@ -21,6 +23,8 @@ package protocol StageHandler: Sendable {
 }
 
 extension StageHandler {
+    package var isResumable: Bool { false }
+
     /// What HELLO announces.
     package var capabilities: [Capability] { [Capability(stage: stage, model: modelDigest)] }
 }

@@ -82,6 +82,14 @@ package struct StageTask: Sendable {
         }
     }
 
+    /// Whether somebody else is to go on after the present step.
+    package var mustYield: Bool { progress.yieldReason != nil }
+
+    /// What a handler throws once it has saved its state because of `mustYield`.
+    package var yielded: Failure {
+        Failure("yielded", "task \(name) was handed back: \(progress.yieldReason ?? "")", retry: .otherWorker)
+    }
+
     // MARK: Checkpoints
 
     /// The state an earlier attempt left behind, with its step; nil on a fresh start.

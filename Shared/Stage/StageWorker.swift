@@ -8,7 +8,8 @@ import Wire
 
 /// A worker process's one service: announces its stage to the broker, computes what it is given, serves its outputs.
 ///
-/// Ends after SIGTERM: computations stop at their next step, their checkpoints are stored, leases are handed back.
+/// Ends after SIGTERM or an order to drain: computations stop at their next step, their checkpoints are stored, leases are
+/// handed back. Ends with `compute_hung` when a computation neither goes on nor stops.
 package struct StageWorker: Service, CustomStringConvertible {
     private let handler: any StageHandler
     private let configuration: WorkerConfiguration
@@ -45,7 +46,7 @@ package struct StageWorker: Service, CustomStringConvertible {
                 "worker": "\(configuration.name)", "broker": "\(configuration.broker)",
                 "data": "\(dataLocations.map(Self.text).joined(separator: " "))",
             ])
-        await withTaskCancellationOrGracefulShutdownHandler {
+        let problem = await withTaskCancellationOrGracefulShutdownHandler {
             await driver.run()
         } onCancelOrGracefulShutdown: {
             driver.shutDown()
@@ -54,6 +55,7 @@ package struct StageWorker: Service, CustomStringConvertible {
         await server.close()
         await data.close()
         await loop.shutdown()
+        if let problem { throw problem }
     }
 
     /// Opens the data plane on this host's run directory, and on TCP where the broker or a flag asks for it.

@@ -7,6 +7,7 @@ package final class TaskProgress: Sendable {
         var total = 0
         var changed = ContinuousClock.now
         var cancellation: String?
+        var yieldReason: String?
     }
 
     private let state = Mutex(State())
@@ -38,4 +39,12 @@ package final class TaskProgress: Sendable {
 
     /// Why the computation must stop, or nil.
     package var cancellation: String? { state.withLock { $0.cancellation } }
+
+    /// Asks the computation to store its state after the present step and to stop there, if it can.
+    package func yield(_ reason: String) {
+        state.withLock { if $0.yieldReason == nil { $0.yieldReason = reason } }
+    }
+
+    /// Why the computation should stop at a step that it can be continued from, or nil.
+    package var yieldReason: String? { state.withLock { $0.yieldReason } }
 }

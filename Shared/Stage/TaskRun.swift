@@ -9,7 +9,7 @@ import Wire
 enum TaskOutcome: Sendable {
     case finished(outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String])
     case failed(Failure, missingInputs: [String])
-    /// Stopped as asked; results do not count.
+    /// Stopped as asked: cancelled, and results do not count, or at a step that another worker goes on from.
     case stopped
 }
 
@@ -49,7 +49,7 @@ struct TaskRun: Sendable {
             // What is waiting is worth storing: the next attempt resumes from it.
             writer.finish()
             await writing.value
-            guard progress.cancellation == nil else { return .stopped }
+            guard progress.cancellation == nil, error.code != "yielded" else { return .stopped }
             return .failed(error, missingInputs: port.missingInputs)
         }
     }

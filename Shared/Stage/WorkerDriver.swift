@@ -15,9 +15,18 @@ actor WorkerDriver {
         case outcome(Lease, TaskOutcome)
         /// SIGTERM: hand everything back and leave.
         case shutdown
+        /// Half the grace of a shutdown is over: what has not reached its next step stops where it is.
+        case graceHalfOver
         /// The grace of a shutdown is over.
         case graceOver
+        /// A task that made no progress has not stopped either.
+        case hung(Lease)
     }
+
+    /// How long outputs that somebody may still fetch keep a drained worker alive.
+    private static let drainPatience = Duration.seconds(600)
+    /// How long a task that was revoked as stalled may take to stop.
+    private static let hangPatience = Duration.seconds(10)
 
     private let handler: any StageHandler
     private let client: ControlClient
@@ -48,6 +57,9 @@ actor WorkerDriver {
     private var unconfirmed: Set<Lease> = []
     private var confirmationDeadline: ContinuousClock.Instant?
     private var isLeaving = false
+    /// When nothing was left to do after an order to drain.
+    private var drainedAt: ContinuousClock.Instant?
+    private var problem: Failure?
 
     init(
         handler: any StageHandler, hello: Hello, client: ControlClient, store: DurableStore, outputs: MemoryStore,
@@ -67,8 +79,10 @@ actor WorkerDriver {
 
     nonisolated func shutDown() { inbox.yield(.shutdown) }
 
-    /// Serves until `shutDown` has been carried out, or the surrounding task is cancelled.
-    func run() async {
+    /// Serves until `shutDown` has been carried out, the worker was drained, or the surrounding task is cancelled.
+    ///
+    /// - Returns: `compute_hung` when a computation can only be ended with its process, otherwise nil.
+    func run() async -> Failure? {
         let inbox = inbox
         let client = client
         let connection = Task {
@@ -88,18 +102,26 @@ actor WorkerDriver {
         }
         for await input in inputs {
             await handle(input)
+            if isEmptied { isLeaving = true }
             if isLeaving && running.isEmpty && hasWaitedForConfirmation() { break }
         }
         connection.cancel()
         clock.cancel()
         await leave()
+        return problem
     }
 
     /// Whether nothing is unconfirmed any more, or the broker has had two seconds to confirm it; beats repeat it.
     private func hasWaitedForConfirmation() -> Bool {
         let deadline = confirmationDeadline ?? .now + .seconds(2)
         confirmationDeadline = deadline
-        return unconfirmed.isEmpty || .now >= deadline
+        return unconfirmed.isEmpty && (state.isEmpty || problem != nil) || .now >= deadline
+    }
+
+    /// Whether the order to drain is carried out and nobody needs this worker's memory any more.
+    private var isEmptied: Bool {
+        guard let drainedAt else { return false }
+        return outputs.totalBytes == 0 || drainedAt.duration(to: .now) >= Self.drainPatience
     }
 
     /// Hands every lease back. Closing drops what is still queued, so a round trip makes sure that GOODBYE arrived.
@@ -119,19 +141,38 @@ actor WorkerDriver {
         case .outcome(let lease, let outcome): await conclude(lease, outcome)
         case .shutdown:
             guard !isLeaving else { return }
-            isLeaving = true
             logger.info("stopping", metadata: ["running": "\(running.count)"])
-            for run in running.values { run.cancel("shutdown") }
-            await advance(.drain)
-            let inbox = inbox
-            let grace = grace
-            Task {
-                try? await Task.sleep(for: grace)
-                inbox.yield(.graceOver)
-            }
+            await beginLeaving()
+        case .graceHalfOver: for run in running.values { run.cancel("shutdown") }
         case .graceOver:
+            guard !running.isEmpty else { return }
             logger.warning("a computation did not stop in time", metadata: ["running": "\(running.count)"])
             running = [:]
+        case .hung(let lease):
+            guard running.removeValue(forKey: lease) != nil else { return }
+            let failure = Failure(
+                "compute_hung",
+                "task \(lease.task) made no progress and did not stop within \(Self.hangPatience)",
+                remedy: "This process ends; start it again. The job went to another worker.")
+            logger.critical("\(failure)", metadata: metadata(lease))
+            problem = failure
+            await beginLeaving()
+        }
+    }
+
+    /// Takes nothing more. What can go on elsewhere from its next step gets half the grace to reach it; everything else
+    /// stops as soon as it can.
+    private func beginLeaving() async {
+        isLeaving = true
+        await advance(.drain)
+        if !handler.isResumable { for run in running.values { run.cancel("shutdown") } }
+        let inbox = inbox
+        let grace = grace
+        Task {
+            try? await Task.sleep(for: grace / 2)
+            inbox.yield(.graceHalfOver)
+            try? await Task.sleep(for: grace / 2)
+            inbox.yield(.graceOver)
         }
     }
 
@@ -164,6 +205,11 @@ actor WorkerDriver {
             guard let run = running[lease] else { break }
             logger.info("stopping task", metadata: metadata(lease, ["reason": "\(reason)"]))
             run.cancel(reason)
+            if reason == "stalled" { expectToStop(lease) }
+        case .yield(let lease, let reason):
+            guard let run = running[lease] else { break }
+            logger.info("handing back at the next step", metadata: metadata(lease, ["reason": "\(reason)"]))
+            run.progress.yield(reason)
         case .committed(let lease):
             unconfirmed.remove(lease)
             logger.debug("committed", metadata: metadata(lease))
@@ -171,7 +217,18 @@ actor WorkerDriver {
             logger.debug("checkpoint committed", metadata: metadata(lease, ["step": "\(step)"]))
         case .release(let digests):
             for digest in digests { outputs.release(digest) }
-        case .drained: logger.debug("drained")
+        case .drained:
+            logger.info("drained")
+            drainedAt = .now
+        }
+    }
+
+    /// A computation that hangs ends only with its process.
+    private func expectToStop(_ lease: Lease) {
+        let inbox = inbox
+        Task {
+            try? await Task.sleep(for: Self.hangPatience)
+            inbox.yield(.hung(lease))
         }
     }
 

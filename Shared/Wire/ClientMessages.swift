@@ -212,25 +212,32 @@ package struct ClusterStatus: Sendable, Hashable {
         package var slots: UInt32
         package var busy: UInt32
         package var millisecondsSinceBeat: UInt64
+        /// Gets no new task and leaves when it is empty.
+        package var isDraining: Bool
 
         package init(
-            worker: String, capabilities: [Capability], slots: UInt32, busy: UInt32, millisecondsSinceBeat: UInt64
+            worker: String, capabilities: [Capability], slots: UInt32, busy: UInt32, millisecondsSinceBeat: UInt64,
+            isDraining: Bool = false
         ) {
             self.worker = worker
             self.capabilities = capabilities
             self.slots = slots
             self.busy = busy
             self.millisecondsSinceBeat = millisecondsSinceBeat
+            self.isDraining = isDraining
         }
     }
 
     package var workers: [Worker]
     package var queuedJobs: UInt32
     package var runningJobs: UInt32
+    /// The broker refuses new jobs and goes on with the others.
+    package var isDraining: Bool
 
-    package init(workers: [Worker], queuedJobs: UInt32, runningJobs: UInt32) {
+    package init(workers: [Worker], queuedJobs: UInt32, runningJobs: UInt32, isDraining: Bool = false) {
         self.workers = workers
         self.queuedJobs = queuedJobs
         self.runningJobs = runningJobs
+        self.isDraining = isDraining
     }
 }

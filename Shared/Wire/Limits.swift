@@ -19,6 +19,10 @@ package enum Limits {
     package static let jobsPerPage = 16
     package static let releasesPerBeat = 64
     package static let workersPerCluster = 256
+    /// How leases of one task ended badly, newest last.
+    package static let incidents = 16
+    /// Parts of an incident: its message, and the end of a process.
+    package static let incidentBytes = 512
     package static let unknownFields = 16
     /// Bytes a sender may have outstanding before it waits for credit.
     package static let defaultWindowBytes = 8 * 1024 * 1024

@@ -42,6 +42,13 @@ package enum Message: Sendable, Hashable {
     case stored(Digest)
     case notHere(Digest)
     case busy(retryAfterMilliseconds: UInt32)
+    // Administration 0x05xx
+    case drain(Drain)
+    case draining(Draining)
+    case deadQuery(DeadQuery)
+    case deadPage(DeadPage)
+    /// Answered by `accepted` with the new job.
+    case deadRetry(DeadRetry)
 }
 
 /// What travels with every message.

@@ -56,6 +56,12 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
     case notHere = 0x0409
     case busy = 0x040a
 
+    case drain = 0x0501
+    case draining = 0x0502
+    case deadQuery = 0x0503
+    case deadPage = 0x0504
+    case deadRetry = 0x0505
+
     /// The name in logs and in docs/protocol.md.
     package var description: String {
         switch self {
@@ -96,6 +102,11 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
         case .stored: "STORED"
         case .notHere: "NOT_HERE"
         case .busy: "BUSY"
+        case .drain: "DRAIN"
+        case .draining: "DRAINING"
+        case .deadQuery: "DEAD_QUERY"
+        case .deadPage: "DEAD_PAGE"
+        case .deadRetry: "DEAD_RETRY"
         }
     }
 
@@ -104,11 +115,12 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
         switch self {
         case .hello, .beat, .refuse, .checkpoint, .complete, .fail: .worker
         case .welcome, .needHello, .beatAcknowledgement, .accepted, .status, .event, .cancelOutcome, .cluster, .assign,
-            .checkpointCommitted, .committed, .leaseLost, .revoke:
+            .checkpointCommitted, .committed, .leaseLost, .revoke, .draining, .deadPage:
             .broker
         case .goodbye: [.worker, .client]
         case .error: .any
         case .submit, .query, .watch, .cancel, .clusterQuery, .clientHello: [.client, .worker]
+        case .drain, .deadQuery, .deadRetry: .client
         case .get, .stop, .putOpen, .putChunk, .putDone: .consumer
         case .chunk, .stored, .notHere, .busy: .store
         case .credit: [.store, .consumer]
@@ -162,6 +174,11 @@ extension Message {
         case .stored: .stored
         case .notHere: .notHere
         case .busy: .busy
+        case .drain: .drain
+        case .draining: .draining
+        case .deadQuery: .deadQuery
+        case .deadPage: .deadPage
+        case .deadRetry: .deadRetry
         }
     }
 }

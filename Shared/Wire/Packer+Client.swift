@@ -137,6 +137,7 @@ extension Packer {
         result.pointee.slots = worker.slots
         result.pointee.busy = worker.busy
         result.pointee.milliseconds_since_beat = worker.millisecondsSinceBeat
+        result.pointee.draining = worker.isDraining ? 1 : 0
         return result
     }
 
@@ -147,6 +148,7 @@ extension Packer {
             cluster.workers, "cluster.workers", limit: Limits.workersPerCluster, clusterWorker)
         result.pointee.queued_jobs = cluster.queuedJobs
         result.pointee.running_jobs = cluster.runningJobs
+        result.pointee.draining = cluster.isDraining ? 1 : 0
         return result
     }
 }

@@ -14,7 +14,8 @@ extension Packer {
         if try packSession(envelope.message, into: result) { return result }
         if try packClient(envelope.message, into: result) { return result }
         if try packWork(envelope.message, into: result) { return result }
-        _ = try packData(envelope.message, into: result)
+        if try packData(envelope.message, into: result) { return result }
+        _ = try packAdministration(envelope.message, into: result)
         return result
     }
 
@@ -160,6 +161,30 @@ extension Packer {
         case .busy(let milliseconds):
             envelope.pointee.busy = try busy(retryAfterMilliseconds: milliseconds)
             envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_BUSY
+        default: return false
+        }
+        return true
+    }
+
+    private func packAdministration(
+        _ message: Message, into envelope: UnsafeMutablePointer<Zoetrope__Envelope>
+    ) throws(Failure) -> Bool {
+        switch message {
+        case .drain(let body):
+            envelope.pointee.drain = try drain(body)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_DRAIN
+        case .draining(let body):
+            envelope.pointee.draining = try draining(body)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_DRAINING
+        case .deadQuery(let body):
+            envelope.pointee.dead_query = try deadQuery(body)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_DEAD_QUERY
+        case .deadPage(let body):
+            envelope.pointee.dead_page = try deadPage(body)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_DEAD_PAGE
+        case .deadRetry(let body):
+            envelope.pointee.dead_retry = try deadRetry(body)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_DEAD_RETRY
         default: return false
         }
         return true

@@ -17,6 +17,8 @@ extension Packer {
         result.pointee.maximum_minor = hello.maximumMinor
         result.pointee.numerics = try text(hello.numerics, "hello.numerics", limit: Limits.messageBytes)
         result.pointee.process_id = hello.processID
+        result.pointee.predecessor_process_id = hello.predecessorProcessID
+        result.pointee.predecessor_end = try text(hello.predecessorEnd, "hello.predecessor_end")
         return result
     }
 

@@ -72,6 +72,7 @@ extension Packer {
         let result = try make(zoetrope__revoke__init)
         result.pointee.lease = try lease(revoke.lease)
         result.pointee.reason = try text(revoke.reason, "revoke.reason")
+        result.pointee.yield = revoke.yields ? 1 : 0
         return result
     }
 }

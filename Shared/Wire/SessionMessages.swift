@@ -23,10 +23,14 @@ package struct Hello: Sendable, Hashable {
     /// Identifies the arithmetic (`Backend.numerics`); checkpoints resume bit-exactly only on an equal one.
     package var numerics: String
     package var processID: UInt32
+    /// Process that had this name before and is gone for certain, with how it ended (`signal 9`); 0 = not known.
+    package var predecessorProcessID: UInt32
+    package var predecessorEnd: String
 
     package init(
         worker: String, capabilities: [Capability], slots: UInt32, dataLocations: [Location],
-        minimumMinor: UInt32 = 0, maximumMinor: UInt32 = 0, numerics: String, processID: UInt32
+        minimumMinor: UInt32 = 0, maximumMinor: UInt32 = 0, numerics: String, processID: UInt32,
+        predecessorProcessID: UInt32 = 0, predecessorEnd: String = ""
     ) {
         self.worker = worker
         self.capabilities = capabilities
@@ -36,6 +40,8 @@ package struct Hello: Sendable, Hashable {
         self.maximumMinor = maximumMinor
         self.numerics = numerics
         self.processID = processID
+        self.predecessorProcessID = predecessorProcessID
+        self.predecessorEnd = predecessorEnd
     }
 }
 

@@ -109,7 +109,8 @@ extension Unpacker {
             capabilities: try list(
                 raw.n_capabilities, raw.capabilities, "cluster.capabilities", limit: Limits.capabilitiesPerWorker,
                 capability),
-            slots: raw.slots, busy: raw.busy, millisecondsSinceBeat: raw.milliseconds_since_beat)
+            slots: raw.slots, busy: raw.busy, millisecondsSinceBeat: raw.milliseconds_since_beat,
+            isDraining: raw.draining != 0)
     }
 
     func clusterStatus(_ raw: Zoetrope__ClusterStatus) throws(Failure) -> ClusterStatus {
@@ -117,6 +118,6 @@ extension Unpacker {
         return ClusterStatus(
             workers: try list(
                 raw.n_workers, raw.workers, "cluster.workers", limit: Limits.workersPerCluster, clusterWorker),
-            queuedJobs: raw.queued_jobs, runningJobs: raw.running_jobs)
+            queuedJobs: raw.queued_jobs, runningJobs: raw.running_jobs, isDraining: raw.draining != 0)
     }
 }

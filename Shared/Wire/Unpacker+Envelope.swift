@@ -18,6 +18,7 @@ extension Unpacker {
         if let found = try clientMessage(raw) { return found }
         if let found = try workMessage(raw) { return found }
         if let found = try dataMessage(raw) { return found }
+        if let found = try administrationMessage(raw) { return found }
         throw Failure("malformed", "an envelope without a body that is known here", field: "body")
     }
 
@@ -116,6 +117,22 @@ extension Unpacker {
             return .notHere(try blobName(required(raw.not_here, "not_here")))
         case ZOETROPE__ENVELOPE__BODY_BUSY:
             return .busy(retryAfterMilliseconds: try busy(required(raw.busy, "busy")))
+        default: return nil
+        }
+    }
+
+    private func administrationMessage(_ raw: Zoetrope__Envelope) throws(Failure) -> Message? {
+        switch raw.body_case {
+        case ZOETROPE__ENVELOPE__BODY_DRAIN:
+            return .drain(try drain(required(raw.drain, "drain")))
+        case ZOETROPE__ENVELOPE__BODY_DRAINING:
+            return .draining(try draining(required(raw.draining, "draining")))
+        case ZOETROPE__ENVELOPE__BODY_DEAD_QUERY:
+            return .deadQuery(try deadQuery(required(raw.dead_query, "dead_query")))
+        case ZOETROPE__ENVELOPE__BODY_DEAD_PAGE:
+            return .deadPage(try deadPage(required(raw.dead_page, "dead_page")))
+        case ZOETROPE__ENVELOPE__BODY_DEAD_RETRY:
+            return .deadRetry(try deadRetry(required(raw.dead_retry, "dead_retry")))
         default: return nil
         }
     }

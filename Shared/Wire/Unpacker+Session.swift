@@ -14,7 +14,9 @@ extension Unpacker {
             dataLocations: try list(
                 raw.n_data_locations, raw.data_locations, "hello.data_locations", limit: Limits.locations, location),
             minimumMinor: raw.minimum_minor, maximumMinor: raw.maximum_minor,
-            numerics: try text(raw.numerics, "hello.numerics", limit: Limits.messageBytes), processID: raw.process_id)
+            numerics: try text(raw.numerics, "hello.numerics", limit: Limits.messageBytes), processID: raw.process_id,
+            predecessorProcessID: raw.predecessor_process_id,
+            predecessorEnd: try text(raw.predecessor_end, "hello.predecessor_end"))
     }
 
     func welcome(_ raw: Zoetrope__Welcome) throws(Failure) -> Welcome {

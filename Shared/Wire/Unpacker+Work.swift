@@ -57,6 +57,7 @@ extension Unpacker {
     func revoke(_ raw: Zoetrope__Revoke) throws(Failure) -> Revoke {
         try visit(raw.base)
         return Revoke(
-            lease: try lease(required(raw.lease, "revoke.lease")), reason: try text(raw.reason, "revoke.reason"))
+            lease: try lease(required(raw.lease, "revoke.lease")), reason: try text(raw.reason, "revoke.reason"),
+            yields: raw.yield != 0)
     }
 }

@@ -43,7 +43,8 @@ package struct Assign: Sendable, Hashable {
     }
 }
 
-/// Worker → broker: not now (`busy`) or not here (`unfit`). Gives the attempt back.
+/// Worker → broker: not now (`busy`), not here (`unfit`), too late (`stale`), or handed back at a step (`yielded`, in
+/// every beat until LEASE_LOST answers it). Gives the attempt back.
 package struct Refuse: Sendable, Hashable {
     package var lease: Lease
     package var code: String
@@ -99,13 +100,18 @@ package struct Fail: Sendable, Hashable {
     }
 }
 
-/// Broker → worker: stop working on this lease (`cancelled`, `stalled`, `drain`).
+/// Broker → worker: stop working on this lease (`cancelled`, `stalled`, `job_ended`), or give it back (`yields`).
 package struct Revoke: Sendable, Hashable {
     package var lease: Lease
     package var reason: String
+    /// The task is wanted back and its progress kept: a stage that can finishes the step, stores its state and hands the
+    /// lease back with REFUSE `yielded`, which spends no attempt; another stage goes on to the end. Otherwise the work
+    /// is worth nothing any more.
+    package var yields: Bool
 
-    package init(lease: Lease, reason: String) {
+    package init(lease: Lease, reason: String, yields: Bool = false) {
         self.lease = lease
         self.reason = reason
+        self.yields = yields
     }
 }

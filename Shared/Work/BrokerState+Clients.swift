@@ -18,6 +18,11 @@ extension BrokerState {
             sendError(readOnlyReason.code, readOnlyReason.message, to: session, inReplyTo: sequence, retryAfter: 5000)
             return
         }
+        guard !isDraining else {
+            let problem = "the broker is being drained: it finishes its jobs and takes no new ones"
+            sendError("draining", problem, to: session, inReplyTo: sequence, retryAfter: 10_000)
+            return
+        }
         guard records.unfinished.count < configuration.unfinishedJobLimit else {
             let problem = "\(records.unfinished.count) jobs are waiting or running"
             sendError("overloaded", problem, to: session, inReplyTo: sequence, retryAfter: 10_000)
@@ -142,11 +147,13 @@ extension BrokerState {
             listed.append(
                 ClusterStatus.Worker(
                     worker: worker.hello.worker, capabilities: worker.hello.capabilities, slots: worker.hello.slots,
-                    busy: busy[session, default: 0], millisecondsSinceBeat: now.elapsed(since: worker.lastHeardAt)))
+                    busy: busy[session, default: 0], millisecondsSinceBeat: now.elapsed(since: worker.lastHeardAt),
+                    isDraining: worker.isDraining))
         }
         let queued = records.unfinished.count { records.jobs[$0]?.state == .accepted }
         return ClusterStatus(
-            workers: listed, queuedJobs: UInt32(queued), runningJobs: UInt32(records.unfinished.count - queued))
+            workers: listed, queuedJobs: UInt32(queued), runningJobs: UInt32(records.unfinished.count - queued),
+            isDraining: isDraining)
     }
 
     /// Sends an EVENT to every watcher of what changed; step progress at most once per job and interval.

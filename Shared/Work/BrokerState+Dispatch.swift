@@ -46,7 +46,7 @@ extension BrokerState {
             leased[clock.session, default: (0, 0)].unlisted += isListed ? 0 : 1
         }
         var free: [SessionID: Int] = [:]
-        for (session, worker) in workers where worker.isReachable && worker.freeSlots > 0 {
+        for (session, worker) in workers where worker.isReachable && !worker.isDraining && worker.freeSlots > 0 {
             let taken = leased[session] ?? (0, 0)
             let slots = min(Int(worker.freeSlots) - taken.unlisted, Int(worker.hello.slots) - taken.all)
             if slots > 0 { free[session] = slots }

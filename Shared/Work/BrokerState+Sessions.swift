@@ -48,7 +48,7 @@ extension BrokerState {
         worker.releases = Array(worker.releases.dropFirst(batch.count)) + again
         workers[session] = worker
         let acknowledgement = BeatAcknowledgement(
-            sequence: worker.beatSequence, drain: false, releases: batch.map(\.digest))
+            sequence: worker.beatSequence, drain: worker.isDraining, releases: batch.map(\.digest))
         send(.beatAcknowledgement(acknowledgement), to: session, inReplyTo: worker.beatSequence)
     }
 
@@ -75,6 +75,10 @@ extension BrokerState {
         clock.totalSteps = running.totalSteps
         leases[running.task] = clock
         if hasProgress { touchProgress(running.task.job) }
+        // The order may have been lost; a worker that has it ignores it.
+        if let reason = clock.yieldReason {
+            send(.revoke(Revoke(lease: lease, reason: reason, yields: true)), to: session)
+        }
         checkProgress(running, lease: lease, clock: clock, session: session, now: now)
     }
 

@@ -77,7 +77,8 @@ extension BrokerState {
             notes.append("resumed from a checkpoint of other arithmetic: not bit-identical to an unbroken run")
         }
         if task.state != .done, !task.lastProblem.isEmpty { notes.append("before: \(task.lastProblem)") }
-        if task.state == .ready, !workers.values.contains(where: { $0.hello.serves(task.specification) }) {
+        let isServed = workers.values.contains { !$0.isDraining && $0.hello.serves(task.specification) }
+        if task.state == .ready, !isServed {
             let stage = task.specification.stage
             let article = "aeiou".contains(stage.first ?? "x") ? "an" : "a"
             let model = task.specification.model.isEmpty ? "" : " with model \(task.specification.model.prefix(12))"

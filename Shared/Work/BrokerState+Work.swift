@@ -4,7 +4,7 @@ import Wire
 // What workers report about their leases, and how leases and jobs end.
 extension BrokerState {
     /// The acceptance rule.
-    private func isCurrent(_ lease: Lease, of session: SessionID) -> Bool {
+    func isCurrent(_ lease: Lease, of session: SessionID) -> Bool {
         guard let task = records.task(of: lease) else { return false }
         return task.state == .leased && task.session == session
     }
@@ -68,6 +68,10 @@ extension BrokerState {
     }
 
     mutating func accept(_ refuse: Refuse, from session: SessionID, now: Instant) {
+        if refuse.code == "yielded" {
+            takeBack(refuse.lease, from: session, now: now)
+            return
+        }
         // Only the next beat says when the worker has room again.
         workers[session]?.freeSlots = 0
         guard readOnlyReason == nil, isCurrent(refuse.lease, of: session) else { return }
@@ -153,7 +157,7 @@ extension BrokerState {
         switch reason {
         case .failed, .stalled: doublings = Int(task.failures) - 1
         case .refused: doublings = refusals[id, default: 1] - 1
-        case .expired, .dropped, .assignLost, .goodbye: return 0
+        case .expired, .dropped, .assignLost, .goodbye, .yielded: return 0
         }
         let base = configuration.backoffMilliseconds << UInt64(min(max(doublings, 0), 16))
         let ceiling = max(1, min(base, configuration.maximumBackoffMilliseconds))

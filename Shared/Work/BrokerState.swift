@@ -29,6 +29,8 @@ package struct BrokerState: Sendable {
         var lastAssignment: UInt64 = 0
         /// False after a failed send, until the worker is heard again.
         var isReachable = true
+        /// Gets nothing more and leaves when it is empty.
+        var isDraining = false
         /// Blobs it may drop, with how many beat answers still say so (an answer can be lost).
         var releases: [(digest: Digest, repeats: Int)] = []
     }
@@ -48,6 +50,8 @@ package struct BrokerState: Sendable {
         var firstStep: (step: UInt32, at: UInt64)?
         var newestStep: (step: UInt32, at: UInt64)?
         var longestStepMilliseconds: UInt64 = 0
+        /// Why the lease is wanted back at the next step; nil = it is not.
+        var yieldReason: String?
     }
 
     package internal(set) var configuration: BrokerConfiguration
@@ -65,6 +69,8 @@ package struct BrokerState: Sendable {
     /// Relative amount of work of each task of an unfinished job.
     var costs: [TaskID: Double] = [:]
     var assignments: UInt64 = 0
+    /// New jobs are refused, everything else goes on.
+    var isDraining = false
 
     /// Volatile part of each job's revision.
     var revisions: [String: UInt64] = [:]
@@ -152,6 +158,7 @@ package struct BrokerState: Sendable {
         case .query(let query): answer(query, from: session, inReplyTo: sequence, now: now)
         case .watch(let watch): accept(watch, from: session, inReplyTo: sequence, now: now)
         case .cancel(let job): cancel(job, from: session, inReplyTo: sequence, now: now)
+        case .drain(let drain): accept(drain, from: session, inReplyTo: sequence)
         case .clusterQuery: send(.cluster(clusterStatus(now)), to: session, inReplyTo: sequence)
         case .error: break
         default:

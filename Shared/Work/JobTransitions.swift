@@ -55,7 +55,7 @@ extension JobRecord {
         case .expired: tasks[index].crashes += 1
         case .failed, .stalled: tasks[index].failures += 1
         case .dropped: break
-        case .refused, .assignLost, .goodbye: tasks[index].attempts -= min(1, tasks[index].attempts)
+        case .refused, .assignLost, .goodbye, .yielded: tasks[index].attempts -= min(1, tasks[index].attempts)
         }
         let worker = tasks[index].worker
         if end.excludesWorker, !tasks[index].excludedWorkers.contains(worker) {

@@ -129,12 +129,17 @@ package struct TaskCompletion: Sendable, Hashable, Codable {
 
 package struct LeaseEnd: Sendable, Hashable, Codable {
     /// Why, and with it what is counted: `expired` is a crash; `failed` and `stalled` are failures; `dropped` (the
-    /// worker stopped listing the task) keeps the attempt; the rest gives the attempt back, because deploys and lost
-    /// messages must not use up a healthy job's attempts.
+    /// worker stopped listing the task) keeps the attempt; the rest gives the attempt back, because deploys, preemption
+    /// and lost messages must not use up a healthy job's attempts.
     package enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
-        case expired, failed, stalled, dropped, refused, assignLost, goodbye
+        case expired, failed, stalled, dropped, refused, assignLost, goodbye, yielded
 
-        package var givesAttemptBack: Bool { self == .refused || self == .assignLost || self == .goodbye }
+        package var givesAttemptBack: Bool {
+            switch self {
+            case .refused, .assignLost, .goodbye, .yielded: true
+            case .expired, .failed, .stalled, .dropped: false
+            }
+        }
     }
 
     package var lease: Lease

@@ -22,11 +22,13 @@ package enum WorkerEvent: Sendable {
     case finished(Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String])
     /// The task failed. Frees the slot. `missingInputs` names inputs that no location could serve.
     case failed(Lease, Failure, missingInputs: [String])
-    /// The stage has stopped computing after a `cancel` effect. Frees the slot. (`finished` or `failed` do as well.)
+    /// The stage has stopped computing after a `cancel` or `yield` effect. Frees the slot. (`finished` or `failed` do as
+    /// well; after a `yield` they count.)
     case stopped(Lease)
 
     // The process
-    /// Take no new work; `drained` follows when nothing runs and nothing is unconfirmed.
+    /// Take no new work and hand back what can be handed back; `drained` follows when nothing runs and nothing is
+    /// unconfirmed.
     case drain
     /// The process is about to end: cancels what runs and says GOODBYE, so that the broker gives the leases to others.
     case goodbye
@@ -46,6 +48,8 @@ package enum WorkerEffect: Sendable, Hashable {
     case start(Assign)
     /// Stop working on the lease as soon as possible and answer with `stopped`; results no longer count.
     case cancel(Lease, reason: String)
+    /// Store the state after the present step and answer with `stopped`; a stage without such a state finishes instead.
+    case yield(Lease, reason: String)
     /// The broker has the outputs on record: a durable copy kept only for re-sending may go.
     case committed(Lease)
     /// The broker will resume from this step.

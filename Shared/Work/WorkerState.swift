@@ -22,6 +22,10 @@ package struct WorkerState: Sendable {
         enum Work: Sendable {
             /// The stage computes.
             case computing
+            /// The stage was asked to hand back at its next step; whatever it does instead counts as well.
+            case yielding(String)
+            /// Handed back, not yet answered. Said only once the last checkpoint is confirmed.
+            case yielded
             /// Cancelled; the stage has not yet let go of the slot.
             case stopping
             /// Done, not yet COMMITTED.
@@ -40,8 +44,8 @@ package struct WorkerState: Sendable {
 
         var occupiesSlot: Bool {
             switch work {
-            case .computing, .stopping: true
-            case .completed, .failed: false
+            case .computing, .yielding, .stopping: true
+            case .yielded, .completed, .failed: false
             }
         }
 
@@ -79,6 +83,9 @@ package struct WorkerState: Sendable {
         let taken = UInt32(held.values.count { $0.occupiesSlot })
         return isDraining || taken >= hello.slots ? 0 : hello.slots - taken
     }
+
+    /// Whether nothing runs and the broker has answered everything.
+    package var isEmpty: Bool { held.isEmpty }
 
     /// Leases whose stage is computing or has yet to stop.
     package var occupiedLeases: [Lease] { held.filter { $0.value.occupiesSlot }.map(\.key) }
@@ -119,12 +126,16 @@ package struct WorkerState: Sendable {
                 missingInputs: missingInputs)
             return conclude(lease, with: .failed(fail), message: .fail(fail), now: now)
         case .stopped(let lease):
-            guard held[lease]?.isStopping == true else { return [] }
-            held[lease] = nil
+            guard let task = held[lease], task.occupiesSlot else { return [] }
+            if case .yielding = task.work {
+                held[lease]?.work = .yielded
+            } else if task.isStopping {
+                held[lease] = nil
+            } else {
+                return []
+            }
             return beatIfReady(now)
-        case .drain:
-            isDraining = true
-            return beatIfReady(now)
+        case .drain: return beginDraining("drain") + beatIfReady(now)
         case .goodbye: return leave()
         }
     }
@@ -179,19 +190,22 @@ package struct WorkerState: Sendable {
         case .needHello:
             if !effects.contains(where: isHello) { effects += sayHello(now) }
         case .beatAcknowledgement(let acknowledgement):
-            if acknowledgement.drain { isDraining = true }
+            if acknowledgement.drain, !isDraining { effects += beginDraining("drain") }
             if !acknowledgement.releases.isEmpty { effects.append(.release(acknowledgement.releases)) }
         case .assign(let assign): effects += take(assign, inReplyTo: envelope.sequence, now: now)
         case .checkpointCommitted(let lease, let step):
             if let pending = held[lease]?.checkpoint, pending.step <= step { held[lease]?.checkpoint = nil }
             if held[lease] != nil { effects.append(.checkpointCommitted(lease, step: step)) }
+            effects += handBack(lease)
         case .committed(let lease):
             if let task = held[lease], !task.occupiesSlot {
                 held[lease] = nil
                 effects.append(.committed(lease))
             }
         case .leaseLost(let lease): effects += lose(lease, reason: "lease_lost")
-        case .revoke(let revoke): effects += lose(revoke.lease, reason: revoke.reason)
+        case .revoke(let revoke):
+            effects += revoke.yields
+                ? yield(revoke.lease, reason: revoke.reason) : lose(revoke.lease, reason: revoke.reason)
         case .error(let error):
             if phase == .helloSent { effects.append(.rejected(error)) }
         default: break
@@ -253,6 +267,26 @@ package struct WorkerState: Sendable {
         return [.cancel(lease, reason: reason)]
     }
 
+    // MARK: Handing back
+
+    private mutating func beginDraining(_ reason: String) -> [WorkerEffect] {
+        isDraining = true
+        return held.keys.sorted { $0.fence < $1.fence }.flatMap { yield($0, reason: reason) }
+    }
+
+    private mutating func yield(_ lease: Lease, reason: String) -> [WorkerEffect] {
+        guard case .computing = held[lease]?.work else { return [] }
+        held[lease]?.work = .yielding(reason)
+        return [.yield(lease, reason: reason)]
+    }
+
+    /// The lease goes back once the broker would resume from the last step: a checkpoint that is not confirmed yet is
+    /// repeated with every beat, and this after it.
+    private func handBack(_ lease: Lease) -> [WorkerEffect] {
+        guard let task = held[lease], case .yielded = task.work, task.checkpoint == nil else { return [] }
+        return sendIfReady(.refuse(Refuse(lease: lease, code: "yielded")))
+    }
+
     // MARK: Sending
 
     private mutating func sayHello(_ now: Instant) -> [WorkerEffect] {
@@ -276,12 +310,13 @@ package struct WorkerState: Sendable {
         lastBeatAt = now.milliseconds
         let tasks = held.sorted { $0.key.fence < $1.key.fence }
         var effects: [WorkerEffect] = []
-        for (_, task) in tasks {
+        for (lease, task) in tasks {
             if let checkpoint = task.checkpoint { effects.append(.send(.checkpoint(checkpoint), inReplyTo: 0)) }
             switch task.work {
             case .completed(let complete): effects.append(.send(.complete(complete), inReplyTo: 0))
             case .failed(let fail): effects.append(.send(.fail(fail), inReplyTo: 0))
-            case .computing, .stopping: break
+            case .yielded: effects += handBack(lease)
+            case .computing, .yielding, .stopping: break
             }
         }
         let running = tasks.filter { !$0.value.isStopping }.map { lease, task in

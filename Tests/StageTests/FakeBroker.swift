@@ -23,6 +23,7 @@ actor FakeBroker {
     private var waiting: CheckedContinuation<Void, Never>?
     /// Goes out with the next BEAT_ACK.
     private var releases: [Digest] = []
+    private var isDraining = false
 
     /// Starts on `broker.sock` in the run directory; a later broker of the same test needs a higher epoch.
     init(runDirectory: RunDirectory, epoch: UInt64 = 1) async throws {
@@ -57,7 +58,7 @@ actor FakeBroker {
             await server.send(.welcome(welcome), to: peer, inReplyTo: envelope.sequence)
         case .beat:
             let acknowledgement = BeatAcknowledgement(
-                sequence: envelope.sequence, drain: false, releases: releases)
+                sequence: envelope.sequence, drain: isDraining, releases: releases)
             releases = []
             await server.send(.beatAcknowledgement(acknowledgement), to: peer, inReplyTo: envelope.sequence)
         case .clusterQuery:
@@ -85,6 +86,9 @@ actor FakeBroker {
         guard let peer else { throw Failure("no_worker", "no worker has said HELLO") }
         await server.send(message, to: peer, inReplyTo: 0)
     }
+
+    /// The worker is told with the next BEAT_ACK.
+    func drain() { isDraining = true }
 
     func release(_ digest: Digest) { releases.append(digest) }
 

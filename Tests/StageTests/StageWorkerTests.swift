@@ -133,6 +133,52 @@ struct StageWorkerTests {
         }
     }
 
+    @Test("a lease that is wanted back is returned after its last checkpoint, and a stage without steps finishes")
+    func yields() async throws {
+        let gate = Gate()
+        try await withWorker({ task throws(Failure) in
+            guard task.name == "job/task-1" else { return try await sumOfInput(task) }
+            task.report(step: 1, of: 9)
+            gate.pass()
+            while !task.mustYield {}
+            task.saveCheckpoint(step: 2, Tensor([2], shape: [1]))
+            throw task.yielded
+        }) { broker, _ in
+            _ = await broker.hello()
+            let lease = try await broker.assign(fence: 1)
+            _ = await broker.beat { $0.running.first?.step == 1 }
+            try await broker.send(.revoke(Revoke(lease: lease, reason: "preempted", yields: true)))
+            gate.open()
+            let report = await broker.checkpoint()
+            #expect(report.step == 2)
+            try await broker.send(.checkpointCommitted(lease: lease, step: 2))
+            let refusal = await broker.next { message -> Refuse? in
+                if case .refuse(let refuse) = message { refuse } else { nil }
+            }
+            #expect(refusal == Refuse(lease: lease, code: "yielded"))
+            try await broker.send(.leaseLost(lease))
+            _ = await broker.beat { $0.freeSlots == 1 && $0.running.isEmpty }
+            let second = try await broker.assign(fence: 2, inputs: [("x", vector)])
+            try await broker.send(.revoke(Revoke(lease: second, reason: "preempted", yields: true)))
+            #expect(try await broker.commit().lease == second)
+        }
+    }
+
+    @Test("a drained worker finishes, gives nothing away that is still wanted, and ends by itself without an error")
+    func drains() async throws {
+        try await withWorker(sumOfInput) { broker, _ in
+            _ = await broker.hello()
+            let lease = try await broker.assign(fence: 1, inputs: [("x", vector)], durable: false)
+            let output = try #require(await broker.complete().outputs.first)
+            await broker.drain()
+            try await broker.send(.committed(lease))
+            _ = await broker.beat { $0.freeSlots == 0 && $0.running.isEmpty && $0.storeBytes == 4 }
+            #expect(try await broker.value(of: output.ref) == [6.5])
+            await broker.release(output.ref.digest)
+            await broker.next { if case .goodbye = $0 { () } else { nil } }
+        }
+    }
+
     @Test("a restarted broker hears HELLO again, and the running task goes on and completes there")
     func survivesBrokerRestart() async throws {
         let gate = Gate()

@@ -18,7 +18,8 @@ enum Samples {
 
     static let hello = Hello(
         worker: "host-1/denoiser-0", capabilities: [capability, Capability(stage: "video-muxer", model: "")], slots: 2,
-        dataLocations: ref.locations, minimumMinor: 1, maximumMinor: 3, numerics: "x86-64-v4/openblas", processID: 4711)
+        dataLocations: ref.locations, minimumMinor: 1, maximumMinor: 3, numerics: "x86-64-v4/openblas", processID: 4711,
+        predecessorProcessID: 4242, predecessorEnd: "signal 9")
     static let beat = Beat(
         freeSlots: 1,
         running: [
@@ -51,6 +52,17 @@ enum Samples {
         inputs: [NamedRef(name: "prompt_embeds", ref: ref)], durableOutputs: true, checkpoint: scalar,
         checkpointStep: 11,
         leaseMilliseconds: 15_000)
+    static let deadJob = DeadJob(
+        job: "j-0001", state: .dead, finishedUnixMilliseconds: 1_790_000_060_000, errorCode: "worker_lost",
+        errorMessage: "task denoise lost its worker 3 times", task: "denoise", stage: "denoiser", attempts: 4,
+        crashes: 3, failures: 1, checkpointStep: 17, retriedAs: "j-0009",
+        incidents: [
+            Incident(
+                task: "denoise", kind: "expired", code: "worker_lost", message: "not heard for 15000 ms",
+                worker: "host-1", numerics: "x86-64-v4/openblas", processEnd: "signal 11", step: 18, fence: 7,
+                grantedUnixMilliseconds: 1_790_000_000_000, endedUnixMilliseconds: 1_790_000_020_000,
+                isQuarantined: true)
+        ])
     static let chunk = Chunk(digest: digest(4), offset: 3 << 32, length: 1 << 20, crc: 0xdead_beef)
 
     static let messages: [Message] = [
@@ -66,8 +78,9 @@ enum Samples {
         .cluster(
             ClusterStatus(
                 workers: [
-                    .init(worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300)
-                ], queuedJobs: 4, runningJobs: 1)),
+                    .init(worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300,
+                        isDraining: true)
+                ], queuedJobs: 4, runningJobs: 1, isDraining: true)),
         .clientHello, .assign(assign), .refuse(Refuse(lease: lease, code: "busy")),
         .checkpoint(CheckpointReport(lease: lease, step: 12, ref: ref)),
         .checkpointCommitted(lease: lease, step: 12),
@@ -80,11 +93,16 @@ enum Samples {
             Fail(
                 lease: lease, code: "input_missing", message: "frames are gone", retry: .otherWorker,
                 missingInputs: ["frames"])),
-        .leaseLost(lease), .revoke(Revoke(lease: lease, reason: "cancelled")),
+        .leaseLost(lease), .revoke(Revoke(lease: lease, reason: "preempted", yields: true)),
         .get(Get(digest: digest(7), offset: 1, length: 2, window: 3)), .chunk(chunk),
         .credit(Credit(digest: digest(8), bytes: 1 << 20)), .stop(digest(9)),
         .putOpen(PutOpen(digest: digest(10), size: 1 << 33)), .putChunk(chunk), .putDone(digest(11)),
         .stored(digest(12)), .notHere(digest(13)), .busy(retryAfterMilliseconds: 100),
+        .drain(Drain(worker: "host-1/denoiser-0", stage: "denoiser", broker: true, resume: true)),
+        .draining(Draining(workers: ["host-1/denoiser-0", "host-2"], broker: true)),
+        .deadQuery(DeadQuery(job: "", before: "j-0002", limit: 4)),
+        .deadPage(DeadPage(jobs: [deadJob], hasMore: true)),
+        .deadRetry(DeadRetry(job: "j-0001", idempotencyKey: "key-2")),
     ]
 
     static func envelope(_ message: Message) -> Envelope {

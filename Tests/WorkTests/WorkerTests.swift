@@ -193,6 +193,68 @@ struct WorkerTests {
         #expect(!worker.handle(.tick, now: at(5000)).contains(.drained))
     }
 
+    @Test("a lease that is wanted back goes on until the stage stops, and goes back once its checkpoint is confirmed")
+    func yield() {
+        var worker = ready()
+        let lease = assign(1).lease
+        _ = worker.handle(envelope(.assign(assign(1))), now: at(0))
+        let order = Revoke(lease: lease, reason: "preempted", yields: true)
+        #expect(worker.handle(envelope(.revoke(order)), now: at(1)) == [.yield(lease, reason: "preempted")])
+        #expect(worker.handle(envelope(.revoke(order)), now: at(2)).isEmpty)
+        #expect(worker.handle(.tick, now: at(1001)).beats.first?.running.map(\.fence) == [1])
+        let report = CheckpointReport(lease: lease, step: 7, ref: blob(7))
+        #expect(
+            worker.handle(.checkpointStored(lease, step: 7, ref: blob(7)), now: at(1002))
+                == [.send(.checkpoint(report), inReplyTo: 0)])
+        let refusal = WorkerEffect.send(.refuse(Refuse(lease: lease, code: "yielded")), inReplyTo: 0)
+        let stopped = worker.handle(.stopped(lease), now: at(1003))
+        #expect(stopped.first == .send(.checkpoint(report), inReplyTo: 0) && !stopped.contains(refusal))
+        #expect(stopped.beats.first?.freeSlots == 1 && stopped.beats.first?.running.count == 1)
+        let confirmed = worker.handle(envelope(.checkpointCommitted(lease: lease, step: 7)), now: at(1004))
+        #expect(confirmed == [.checkpointCommitted(lease, step: 7), refusal])
+        #expect(worker.handle(.tick, now: at(2003)).first == refusal, "repeated until it is answered")
+        _ = worker.handle(envelope(.leaseLost(lease)), now: at(2004))
+        #expect(worker.isEmpty)
+    }
+
+    @Test("a task that ends before it reaches another step counts although its lease was wanted back")
+    func finishedInsteadOfYielding() {
+        var worker = ready()
+        let lease = assign(1).lease
+        _ = worker.handle(envelope(.assign(assign(1))), now: at(0))
+        _ = worker.handle(
+            envelope(.revoke(Revoke(lease: lease, reason: "preempted", yields: true))), now: at(1))
+        let effects = worker.handle(.finished(lease, outputs: [], elapsedMilliseconds: 7, notes: []), now: at(2))
+        let done = Complete(lease: lease, outputs: [], elapsedMilliseconds: 7, notes: [])
+        #expect(effects.first == .send(.complete(done), inReplyTo: 0))
+    }
+
+    @Test("a cancelled lease stops at once even while it is being handed back")
+    func cancelledWhileYielding() {
+        var worker = ready()
+        let lease = assign(1).lease
+        _ = worker.handle(envelope(.assign(assign(1))), now: at(0))
+        _ = worker.handle(
+            envelope(.revoke(Revoke(lease: lease, reason: "preempted", yields: true))), now: at(1))
+        let effects = worker.handle(envelope(.revoke(Revoke(lease: lease, reason: "cancelled"))), now: at(2))
+        #expect(effects == [.cancel(lease, reason: "cancelled")])
+        #expect(worker.handle(.stopped(lease), now: at(3)).beats.first?.running == [])
+        #expect(worker.isEmpty)
+    }
+
+    @Test("the broker's order to drain in a beat's answer hands back what runs and then reports that all is done")
+    func drainedByBroker() {
+        var worker = ready(slots: 2)
+        let lease = assign(1).lease
+        _ = worker.handle(envelope(.assign(assign(1))), now: at(0))
+        let order = Message.beatAcknowledgement(BeatAcknowledgement(sequence: 1, drain: true, releases: []))
+        #expect(worker.handle(envelope(order), now: at(1)) == [.yield(lease, reason: "drain")])
+        #expect(worker.handle(envelope(order), now: at(2)).isEmpty)
+        #expect(worker.freeSlots == 0)
+        #expect(!worker.handle(.stopped(lease), now: at(3)).contains(.drained))
+        #expect(worker.handle(envelope(.leaseLost(lease)), now: at(4)) == [.drained])
+    }
+
     @Test("goodbye cancels what runs and is the last word")
     func goodbye() {
         var worker = ready()

@@ -55,12 +55,16 @@ struct DenoiseLoop {
         computedSteps = checkpoint.computedSteps
     }
 
-    /// Runs the remaining steps. When the task is cancelled, what is done so far is saved first.
+    /// Runs the remaining steps. When the task is cancelled or wanted back, what is done so far is saved first.
     mutating func run(_ task: StageTask) throws(Failure) {
         let total = sampler.timesteps.count
         task.report(step: stepsDone, of: total)
         checkpoints.begin(at: stepsDone)
         while stepsDone < total {
+            if task.mustYield {
+                save(task)
+                throw task.yielded
+            }
             do {
                 try advance(task)
             } catch {

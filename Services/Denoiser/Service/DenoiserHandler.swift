@@ -24,6 +24,8 @@ package struct DenoiserHandler: StageHandler {
 
     package var numerics: String { backend.numerics }
 
+    package var isResumable: Bool { true }
+
     /// Opens the weight files; weights are read when the first job comes. Fails with `pipeline_unsupported` for a
     /// checkpoint that wants more than noise and text.
     package init(folder: ModelFolder, backend: any Backend, budget: MemoryBudget) throws(Failure) {

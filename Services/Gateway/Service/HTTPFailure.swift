@@ -29,6 +29,8 @@ package struct HTTPFailure: Error, Sendable {
         "key_reused_with_other_body": .conflict,
         "input_missing": .gone,
         "overloaded": .tooManyRequests,
+        "draining": .serviceUnavailable,
+        "worker_not_found": .notFound,
         "broker_unreachable": .serviceUnavailable,
         "bus_closed": .serviceUnavailable,
         "bus_unavailable": .serviceUnavailable,

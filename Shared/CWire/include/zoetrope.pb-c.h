@@ -58,6 +58,13 @@ typedef struct Zoetrope__Credit Zoetrope__Credit;
 typedef struct Zoetrope__BlobName Zoetrope__BlobName;
 typedef struct Zoetrope__PutOpen Zoetrope__PutOpen;
 typedef struct Zoetrope__Busy Zoetrope__Busy;
+typedef struct Zoetrope__Drain Zoetrope__Drain;
+typedef struct Zoetrope__Draining Zoetrope__Draining;
+typedef struct Zoetrope__DeadQuery Zoetrope__DeadQuery;
+typedef struct Zoetrope__Incident Zoetrope__Incident;
+typedef struct Zoetrope__DeadJob Zoetrope__DeadJob;
+typedef struct Zoetrope__DeadPage Zoetrope__DeadPage;
+typedef struct Zoetrope__DeadRetry Zoetrope__DeadRetry;
 
 
 /* --- enums --- */
@@ -130,7 +137,12 @@ typedef enum {
   ZOETROPE__ENVELOPE__BODY_PUT_DONE = 70,
   ZOETROPE__ENVELOPE__BODY_STORED = 71,
   ZOETROPE__ENVELOPE__BODY_NOT_HERE = 72,
-  ZOETROPE__ENVELOPE__BODY_BUSY = 73
+  ZOETROPE__ENVELOPE__BODY_BUSY = 73,
+  ZOETROPE__ENVELOPE__BODY_DRAIN = 80,
+  ZOETROPE__ENVELOPE__BODY_DRAINING = 81,
+  ZOETROPE__ENVELOPE__BODY_DEAD_QUERY = 82,
+  ZOETROPE__ENVELOPE__BODY_DEAD_PAGE = 83,
+  ZOETROPE__ENVELOPE__BODY_DEAD_RETRY = 84
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ZOETROPE__ENVELOPE__BODY__CASE)
 } Zoetrope__Envelope__BodyCase;
 
@@ -181,6 +193,11 @@ struct  Zoetrope__Envelope
     Zoetrope__BlobName *stored;
     Zoetrope__BlobName *not_here;
     Zoetrope__Busy *busy;
+    Zoetrope__Drain *drain;
+    Zoetrope__Draining *draining;
+    Zoetrope__DeadQuery *dead_query;
+    Zoetrope__DeadPage *dead_page;
+    Zoetrope__DeadRetry *dead_retry;
   };
 };
 #define ZOETROPE__ENVELOPE__INIT \
@@ -328,10 +345,18 @@ struct  Zoetrope__Hello
   uint32_t maximum_minor;
   ProtobufCBinaryData numerics;
   uint32_t process_id;
+  /*
+   * 0 = not known: the process that had this name before
+   */
+  uint32_t predecessor_process_id;
+  /*
+   * how it ended, as its supervisor saw it
+   */
+  ProtobufCBinaryData predecessor_end;
 };
 #define ZOETROPE__HELLO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__hello__descriptor) \
-    , {0,NULL}, 0,NULL, 0, 0,NULL, 0, 0, {0,NULL}, 0 }
+    , {0,NULL}, 0,NULL, 0, 0,NULL, 0, 0, {0,NULL}, 0, 0, {0,NULL} }
 
 
 struct  Zoetrope__Welcome
@@ -584,10 +609,11 @@ struct  Zoetrope__ClusterWorker
   uint32_t slots;
   uint32_t busy;
   uint64_t milliseconds_since_beat;
+  protobuf_c_boolean draining;
 };
 #define ZOETROPE__CLUSTER_WORKER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__cluster_worker__descriptor) \
-    , {0,NULL}, 0,NULL, 0, 0, 0 }
+    , {0,NULL}, 0,NULL, 0, 0, 0, 0 }
 
 
 struct  Zoetrope__ClusterStatus
@@ -597,10 +623,14 @@ struct  Zoetrope__ClusterStatus
   Zoetrope__ClusterWorker **workers;
   uint32_t queued_jobs;
   uint32_t running_jobs;
+  /*
+   * the broker takes no new jobs
+   */
+  protobuf_c_boolean draining;
 };
 #define ZOETROPE__CLUSTER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__cluster_status__descriptor) \
-    , 0,NULL, 0, 0 }
+    , 0,NULL, 0, 0, 0 }
 
 
 struct  Zoetrope__Assign
@@ -692,10 +722,14 @@ struct  Zoetrope__Revoke
   ProtobufCMessage base;
   Zoetrope__Lease *lease;
   ProtobufCBinaryData reason;
+  /*
+   * finish the step, checkpoint it, hand the lease back
+   */
+  protobuf_c_boolean yield;
 };
 #define ZOETROPE__REVOKE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__revoke__descriptor) \
-    , NULL, {0,NULL} }
+    , NULL, {0,NULL}, 0 }
 
 
 struct  Zoetrope__Get
@@ -764,6 +798,128 @@ struct  Zoetrope__Busy
 #define ZOETROPE__BUSY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__busy__descriptor) \
     , 0 }
+
+
+struct  Zoetrope__Drain
+{
+  ProtobufCMessage base;
+  /*
+   * one worker by its name
+   */
+  ProtobufCBinaryData worker;
+  /*
+   * or every worker of a stage
+   */
+  ProtobufCBinaryData stage;
+  /*
+   * or the broker: no new jobs
+   */
+  protobuf_c_boolean broker;
+  /*
+   * the broker takes jobs again
+   */
+  protobuf_c_boolean resume;
+};
+#define ZOETROPE__DRAIN__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__drain__descriptor) \
+    , {0,NULL}, {0,NULL}, 0, 0 }
+
+
+struct  Zoetrope__Draining
+{
+  ProtobufCMessage base;
+  /*
+   * those that match and drain now
+   */
+  size_t n_workers;
+  ProtobufCBinaryData *workers;
+  protobuf_c_boolean broker;
+};
+#define ZOETROPE__DRAINING__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__draining__descriptor) \
+    , 0,NULL, 0 }
+
+
+struct  Zoetrope__DeadQuery
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData job;
+  ProtobufCBinaryData before;
+  uint32_t limit;
+};
+#define ZOETROPE__DEAD_QUERY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__dead_query__descriptor) \
+    , {0,NULL}, {0,NULL}, 0 }
+
+
+struct  Zoetrope__Incident
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData task;
+  ProtobufCBinaryData kind;
+  ProtobufCBinaryData code;
+  ProtobufCBinaryData message;
+  ProtobufCBinaryData worker;
+  ProtobufCBinaryData numerics;
+  ProtobufCBinaryData process_end;
+  uint32_t step;
+  uint64_t fence;
+  uint64_t granted_unix_milliseconds;
+  uint64_t ended_unix_milliseconds;
+  protobuf_c_boolean quarantined;
+};
+#define ZOETROPE__INCIDENT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__incident__descriptor) \
+    , {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0, 0, 0, 0, 0 }
+
+
+struct  Zoetrope__DeadJob
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData job;
+  Zoetrope__JobState state;
+  uint64_t finished_unix_milliseconds;
+  ProtobufCBinaryData error_code;
+  ProtobufCBinaryData error_message;
+  /*
+   * the task that ended it, if one did
+   */
+  ProtobufCBinaryData task;
+  ProtobufCBinaryData stage;
+  uint32_t attempts;
+  uint32_t crashes;
+  uint32_t failures;
+  uint32_t checkpoint_step;
+  ProtobufCBinaryData retried_as;
+  size_t n_incidents;
+  Zoetrope__Incident **incidents;
+};
+#define ZOETROPE__DEAD_JOB__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__dead_job__descriptor) \
+    , {0,NULL}, ZOETROPE__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0, 0, 0, 0, {0,NULL}, 0,NULL }
+
+
+struct  Zoetrope__DeadPage
+{
+  ProtobufCMessage base;
+  size_t n_jobs;
+  Zoetrope__DeadJob **jobs;
+  protobuf_c_boolean has_more;
+};
+#define ZOETROPE__DEAD_PAGE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__dead_page__descriptor) \
+    , 0,NULL, 0 }
+
+
+struct  Zoetrope__DeadRetry
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData job;
+  ProtobufCBinaryData idempotency_key;
+};
+#define ZOETROPE__DEAD_RETRY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__dead_retry__descriptor) \
+    , {0,NULL}, {0,NULL} }
 
 
 /* Zoetrope__Envelope methods */
@@ -1583,6 +1739,139 @@ Zoetrope__Busy *
 void   zoetrope__busy__free_unpacked
                      (Zoetrope__Busy *message,
                       ProtobufCAllocator *allocator);
+/* Zoetrope__Drain methods */
+void   zoetrope__drain__init
+                     (Zoetrope__Drain         *message);
+size_t zoetrope__drain__get_packed_size
+                     (const Zoetrope__Drain   *message);
+size_t zoetrope__drain__pack
+                     (const Zoetrope__Drain   *message,
+                      uint8_t             *out);
+size_t zoetrope__drain__pack_to_buffer
+                     (const Zoetrope__Drain   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__Drain *
+       zoetrope__drain__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__drain__free_unpacked
+                     (Zoetrope__Drain *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__Draining methods */
+void   zoetrope__draining__init
+                     (Zoetrope__Draining         *message);
+size_t zoetrope__draining__get_packed_size
+                     (const Zoetrope__Draining   *message);
+size_t zoetrope__draining__pack
+                     (const Zoetrope__Draining   *message,
+                      uint8_t             *out);
+size_t zoetrope__draining__pack_to_buffer
+                     (const Zoetrope__Draining   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__Draining *
+       zoetrope__draining__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__draining__free_unpacked
+                     (Zoetrope__Draining *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__DeadQuery methods */
+void   zoetrope__dead_query__init
+                     (Zoetrope__DeadQuery         *message);
+size_t zoetrope__dead_query__get_packed_size
+                     (const Zoetrope__DeadQuery   *message);
+size_t zoetrope__dead_query__pack
+                     (const Zoetrope__DeadQuery   *message,
+                      uint8_t             *out);
+size_t zoetrope__dead_query__pack_to_buffer
+                     (const Zoetrope__DeadQuery   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__DeadQuery *
+       zoetrope__dead_query__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__dead_query__free_unpacked
+                     (Zoetrope__DeadQuery *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__Incident methods */
+void   zoetrope__incident__init
+                     (Zoetrope__Incident         *message);
+size_t zoetrope__incident__get_packed_size
+                     (const Zoetrope__Incident   *message);
+size_t zoetrope__incident__pack
+                     (const Zoetrope__Incident   *message,
+                      uint8_t             *out);
+size_t zoetrope__incident__pack_to_buffer
+                     (const Zoetrope__Incident   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__Incident *
+       zoetrope__incident__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__incident__free_unpacked
+                     (Zoetrope__Incident *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__DeadJob methods */
+void   zoetrope__dead_job__init
+                     (Zoetrope__DeadJob         *message);
+size_t zoetrope__dead_job__get_packed_size
+                     (const Zoetrope__DeadJob   *message);
+size_t zoetrope__dead_job__pack
+                     (const Zoetrope__DeadJob   *message,
+                      uint8_t             *out);
+size_t zoetrope__dead_job__pack_to_buffer
+                     (const Zoetrope__DeadJob   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__DeadJob *
+       zoetrope__dead_job__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__dead_job__free_unpacked
+                     (Zoetrope__DeadJob *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__DeadPage methods */
+void   zoetrope__dead_page__init
+                     (Zoetrope__DeadPage         *message);
+size_t zoetrope__dead_page__get_packed_size
+                     (const Zoetrope__DeadPage   *message);
+size_t zoetrope__dead_page__pack
+                     (const Zoetrope__DeadPage   *message,
+                      uint8_t             *out);
+size_t zoetrope__dead_page__pack_to_buffer
+                     (const Zoetrope__DeadPage   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__DeadPage *
+       zoetrope__dead_page__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__dead_page__free_unpacked
+                     (Zoetrope__DeadPage *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__DeadRetry methods */
+void   zoetrope__dead_retry__init
+                     (Zoetrope__DeadRetry         *message);
+size_t zoetrope__dead_retry__get_packed_size
+                     (const Zoetrope__DeadRetry   *message);
+size_t zoetrope__dead_retry__pack
+                     (const Zoetrope__DeadRetry   *message,
+                      uint8_t             *out);
+size_t zoetrope__dead_retry__pack_to_buffer
+                     (const Zoetrope__DeadRetry   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__DeadRetry *
+       zoetrope__dead_retry__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__dead_retry__free_unpacked
+                     (Zoetrope__DeadRetry *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Zoetrope__Envelope_Closure)
@@ -1714,6 +2003,27 @@ typedef void (*Zoetrope__PutOpen_Closure)
 typedef void (*Zoetrope__Busy_Closure)
                  (const Zoetrope__Busy *message,
                   void *closure_data);
+typedef void (*Zoetrope__Drain_Closure)
+                 (const Zoetrope__Drain *message,
+                  void *closure_data);
+typedef void (*Zoetrope__Draining_Closure)
+                 (const Zoetrope__Draining *message,
+                  void *closure_data);
+typedef void (*Zoetrope__DeadQuery_Closure)
+                 (const Zoetrope__DeadQuery *message,
+                  void *closure_data);
+typedef void (*Zoetrope__Incident_Closure)
+                 (const Zoetrope__Incident *message,
+                  void *closure_data);
+typedef void (*Zoetrope__DeadJob_Closure)
+                 (const Zoetrope__DeadJob *message,
+                  void *closure_data);
+typedef void (*Zoetrope__DeadPage_Closure)
+                 (const Zoetrope__DeadPage *message,
+                  void *closure_data);
+typedef void (*Zoetrope__DeadRetry_Closure)
+                 (const Zoetrope__DeadRetry *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -1766,6 +2076,13 @@ extern const ProtobufCMessageDescriptor zoetrope__credit__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__blob_name__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__put_open__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__busy__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__drain__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__draining__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__dead_query__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__incident__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__dead_job__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__dead_page__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__dead_retry__descriptor;
 
 PROTOBUF_C__END_DECLS
 
