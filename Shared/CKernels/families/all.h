@@ -6,5 +6,8 @@
 #include "group_norm.h"
 #include "tile.h"
 #include "product.h"
+#include "attention_pack.h"
+#include "attention_block.h"
+#include "attention_overlapped.h"
 #include "attention.h"
 #include "table.h"

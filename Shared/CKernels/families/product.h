@@ -197,7 +197,7 @@ CK_INLINE void product_rows(
     for (int64_t row = 0; row < p->rows; row += CK_TILE_ROWS) {
         tile_sums tile;
         float *c = result + row * p->result_stride;
-        if (block.segment == 0 && block.word == 0 && !p->accumulates) tile_clear(vectors, &tile);
+        if (block.segment == 0 && block.word == 0) tile_clear(vectors, &tile);
         else tile_load(vectors, &tile, c, p->result_stride);
         const uint32_t *b = panel + (block.segment * all + block.word) * vectors * CK_LANES;
         for (int64_t s = block.segment; s < block.segment + block.segments; s++) {

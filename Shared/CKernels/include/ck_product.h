@@ -34,7 +34,6 @@ typedef struct {
     /// `[row_slots, result_stride]`; columns rounded up to 16 fit the stride.
     float *_Nonnull result;
     int64_t result_stride;
-    bool accumulates;        ///< the sums are added to what `result` holds
 } ck_product;
 
 /// What the scales of an int8 product belong to: value = (sum − correction[c]) · row_scale[r] · column_scale[c].
