@@ -77,7 +77,7 @@ package protocol Backend: Sendable {
     /// Convolution with stride 1, zero padding `(kh−1)/2, (kw−1)/2` in space and none in time: T + kt − 1 frames of
     /// `[H, W, Ci]` → T frames `[H, W, Co]`. What `added` names joins the sums.
     func convolution(
-        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: ConvolutionAddition?
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: [Tensor]?
     ) -> [Tensor]
     /// Packs `[outputs, inputs, 1, 3, 3]` weights for `enlargedConvolution`.
     func enlargingWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any ConvolutionWeights
@@ -154,19 +154,6 @@ package struct NormSpan: Sendable {
         self.rows = rows
         self.scale = scale
         self.shift = shift
-    }
-}
-
-/// What joins the result of a convolution: frames as they are, or frames through a 1×1×1 convolution (the
-/// shortcut of a residual block that changes its width).
-package enum ConvolutionAddition: Sendable {
-    case frames([Tensor])
-    case projected([Tensor], any LinearWeights)
-
-    package var frames: [Tensor] {
-        switch self {
-        case .frames(let frames), .projected(let frames, _): frames
-        }
     }
 }
 

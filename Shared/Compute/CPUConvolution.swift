@@ -102,7 +102,7 @@ extension CPUBackend {
     }
 
     package func convolution(
-        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: ConvolutionAddition?
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: [Tensor]?
     ) -> [Tensor] {
         guard let weights = weights as? CPUConvolutionWeights else { preconditionFailure("weights of another backend") }
         precondition(weights.enlargement == 1, "enlarging weights in a plain convolution")
@@ -140,7 +140,6 @@ private struct ConvolutionRun {
     let count: Int
     private let words: [FrameWords]
     private let residual: [Tensor]?
-    private let projected: (frames: [FrameWords], weights: CPULinearWeights)?
     private let bias: Tensor?
     private let kind: ck_type
     private let tiles: [PixelTile]
@@ -150,7 +149,7 @@ private struct ConvolutionRun {
     /// Pixels and columns of one tile: its sums and a panel of weights share a core's second-level cache.
     private static let pixelTile = 240, columnTile = 256
 
-    init(frames: [Tensor], weights: CPUConvolutionWeights, added: ConvolutionAddition?, backend: CPUBackend) {
+    init(frames: [Tensor], weights: CPUConvolutionWeights, added: [Tensor]?, backend: CPUBackend) {
         precondition(frames.count >= weights.kernel[0], "\(frames.count) frames under a kernel \(weights.kernel)")
         let shape = frames[0].shape
         precondition(
@@ -165,48 +164,24 @@ private struct ConvolutionRun {
         kind = backend.type(of: frames[0])
         words = frames.map { FrameWords($0, backend: backend) }
         zeros = weights.zeros.readAddress
-        let own = weights.phases[0].weights
-        switch added {
-        case .projected(let others, let linear):
-            let linear = backend.cpuWeights(linear)
-            precondition(
-                linear.outputs == weights.outputs && linear.packed.type == own.type, "a shortcut of another kind")
-            projected = (others.map { FrameWords($0, backend: backend) }, linear)
-            residual = nil
-            bias = Self.sum(own.bias, linear.packed.bias)
-        case .frames(let others):
-            projected = nil
-            residual = others
-            bias = own.bias
-        case nil:
-            projected = nil
-            residual = nil
-            bias = own.bias
-        }
-        let (frameCount, type) = (count, dtype)
+        residual = added
+        bias = weights.phases[0].weights.bias
+        let resultShape = [shape[0], shape[1], weights.outputs], (frameCount, type) = (count, dtype)
         precondition(
-            added.map { added in
-                added.frames.count == frameCount
-                    && added.frames.allSatisfy { Array($0.shape[..<2]) == Array(shape[..<2]) && $0.dtype == type }
-            } ?? true, "an addition of another shape")
-        precondition(residual?.allSatisfy { $0.shape[2] == weights.outputs } ?? true, "a residual of another width")
+            added.map { $0.count == frameCount && $0.allSatisfy { $0.shape == resultShape && $0.dtype == type } }
+                ?? true,
+            "an addition of another shape")
         tiles = PixelTile.tiles(height: height, width: width, pixels: Self.pixelTile)
         columnRanges = stride(from: 0, to: weights.outputs, by: Self.columnTile).map {
             $0..<min(weights.outputs, $0 + Self.columnTile)
         }
     }
 
-    private static func sum(_ a: Tensor?, _ b: Tensor?) -> Tensor? {
-        guard let a, let b else { return a ?? b }
-        return Tensor(zip(a.floats(), b.floats()).map { $0 + $1 }, shape: a.shape)
-    }
-
     var resultShape: [Int] { [height * weights.enlargement, width * weights.enlargement, weights.outputs] }
     var partCount: Int { count * weights.phases.count * columnRanges.count * tiles.count }
     var scratchBytes: Int {
         let pixels = tiles.map(\.count).max() ?? 0, segments = weights.phases[0].taps.count
-        return ProductTile.scratchBytes(rows: pixels, columns: Self.columnTile, segments: segments + 1)
-            + aligned(ProductTile.slots(pixels) * 8)
+        return ProductTile.scratchBytes(rows: pixels, columns: Self.columnTile, segments: segments)
     }
 
     struct Part {
@@ -229,20 +204,13 @@ private struct ConvolutionRun {
         _ part: Part, into targets: [UnsafeMutableRawPointer], scratch: UnsafeMutableRawPointer, kernels: ck_table
     ) {
         let pixels = part.tile.count, slots = ProductTile.slots(pixels)
-        let shortcutBytes = aligned(slots * 8)
-        var tile = ProductTile(
+        let tile = ProductTile(
             part.phase.weights, rows: pixels, first: part.columns.lowerBound, columns: part.columns.count,
-            scratch: scratch + shortcutBytes, kernels: kernels
+            scratch: scratch, kernels: kernels
         ) { list in
             for (segment, tap) in part.phase.taps.enumerated() {
                 locate(words[part.frame + tap.frame], part.tile, dy: tap.y, dx: tap.x, into: list + segment * slots)
             }
-        }
-        if let projected {
-            tile = ProductTile(
-                projected.weights.packed, rows: pixels, first: part.columns.lowerBound, columns: part.columns.count,
-                scratch: scratch, kernels: kernels, addingTo: tile
-            ) { list in locate(projected.frames[part.frame], part.tile, dy: 0, dx: 0, into: list) }
         }
         finish(part, tile, into: targets[part.frame], kernels: kernels)
     }

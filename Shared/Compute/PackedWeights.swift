@@ -89,11 +89,10 @@ struct ProductTile {
     static func stride(_ columns: Int) -> Int { ((columns + 15) / 16 | 1) * 16 }
 
     /// Multiplies `rows` rows, whose segments `locate` writes into a list `[segments, slots]`, by columns
-    /// [first, first + columns) of `weights`. With `other`, the sums are added to that tile's, whose scratch must not be
-    /// this one's.
+    /// [first, first + columns) of `weights`.
     init(
         _ weights: PackedWeights, rows: Int, first: Int, columns: Int, scratch: UnsafeMutableRawPointer,
-        kernels: ck_table, addingTo other: ProductTile? = nil,
+        kernels: ck_table,
         locate: (UnsafeMutablePointer<UnsafeRawPointer>) -> Void
     ) {
         let slots = Self.slots(rows), count = slots * weights.segments
@@ -103,13 +102,12 @@ struct ProductTile {
             for slot in rows..<slots { list[segment * slots + slot] = list[segment * slots + rows - 1] }
         }
         let after = scratch + aligned(count * MemoryLayout<UnsafeRawPointer>.stride)
-        sums = other?.sums ?? after.assumingMemoryBound(to: Float.self)
-        stride = other?.stride ?? Self.stride(columns)
+        sums = after.assumingMemoryBound(to: Float.self)
+        stride = Self.stride(columns)
         var product = ck_product(
             type: weights.type, rows: Int64(rows), first: Int64(first), columns: Int64(columns),
             outputs: Int64(weights.outputs), segments: Int64(weights.segments), depth: Int64(weights.depth),
-            words: list, packed: weights.packed.readAddress, result: sums, result_stride: Int64(stride),
-            accumulates: other != nil)
+            words: list, packed: weights.packed.readAddress, result: sums, result_stride: Int64(stride))
         kernels.product(&product)
     }
 }

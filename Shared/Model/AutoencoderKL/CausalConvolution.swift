@@ -10,6 +10,8 @@ struct ConvolutionCaches: Sendable {
         case place(CacheFile.Place)
     }
 
+    /// In the last chunk nothing is kept: no other will ask.
+    var isLastChunk = false
     private var kept: [String: [Kept]] = [:]
     private let file: CacheFile?
     /// Where the frames of a convolution lie in the file; they keep their place from chunk to chunk.
@@ -34,6 +36,7 @@ struct ConvolutionCaches: Sendable {
     }
 
     mutating func keep(_ frames: [Tensor], _ name: String) throws(Failure) {
+        guard !isLastChunk else { return }
         guard let file, let size = frames.first?.byteCount else {
             kept[name] = frames.map { .frame($0) }
             return
@@ -77,7 +80,7 @@ struct CausalConvolution: Sendable {
     /// whole input never exists at once.
     func callAsFunction(
         count: Int, caches: inout ConvolutionCaches, backend: any Backend,
-        added: (Range<Int>) -> ConvolutionAddition? = { _ in nil }, frame: (Int) -> Tensor
+        added: (Range<Int>) -> [Tensor]? = { _ in nil }, frame: (Int) -> Tensor
     ) throws(Failure) -> [Tensor] {
         var results: [Tensor] = []
         var window = try caches.take(name)

@@ -37,27 +37,36 @@ struct DecoderResnet: Sendable {
     }
 
     /// T frames `[H, W, inputs]` become T frames `[H, W, outputs]`; each is let go as soon as nothing reads it any more.
+    ///
+    /// The shortcut is projected while the first convolution reads its frames: what waits for the second one is then
+    /// as narrow as the result.
     func callAsFunction(
         _ frames: inout [Tensor], latents: LatentChunk, caches: inout ConvolutionCaches, backend: any Backend
     ) throws(Failure) {
-        let count = frames.count
+        let count = frames.count, gone = Tensor(uninitialized: [0])
         let first = norm1.prepared(frames, latents: latents, backend: backend)
-        var hidden = try conv1(count: count, caches: &caches, backend: backend) {
-            first.apply(to: frames[$0], index: $0, backend: backend)
+        var hidden = try conv1(count: count, caches: &caches, backend: backend) { index in
+            let frame = frames[index]
+            if let shortcut { frames[index] = projected(frame, shortcut, backend: backend) }
+            return first.apply(to: frame, index: index, backend: backend)
         }
         let second = norm2.prepared(hidden, latents: latents, backend: backend)
-        let gone = Tensor(uninitialized: [0])
         let results = try conv2(
             count: count, caches: &caches, backend: backend,
             added: { range in
-                let parts = Array(frames[range])
-                for index in range { frames[index] = gone }
-                return shortcut.map { .projected(parts, $0) } ?? .frames(parts)
+                defer { for index in range { frames[index] = gone } }
+                return Array(frames[range])
             },
             frame: { index in
                 defer { hidden[index] = gone }
                 return second.apply(to: hidden[index], index: index, backend: backend)
             })
         frames = results
+    }
+
+    private func projected(_ frame: Tensor, _ shortcut: any LinearWeights, backend: any Backend) -> Tensor {
+        let (height, width) = (frame.shape[0], frame.shape[1])
+        let rows = frame.reshaped([height * width, shortcut.inputs])
+        return backend.linear(rows, shortcut, activation: .none).reshaped([height, width, shortcut.outputs])
     }
 }

@@ -37,6 +37,7 @@ package struct DecodingRun: Sendable {
     /// The next frames `[t, H, W, 3]` float32 in [0, 1], or nil after the last. Fails with `numeric_fault`.
     package mutating func next() throws(Failure) -> Tensor? {
         guard chunksDone < chunks.count else { return nil }
+        caches.isLastChunk = chunksDone == chunks.count - 1
         let pixels = try decoder.chunk(latents.rows(chunks[chunksDone]), caches: &caches)
         // Before the clamp, which would hide infinities.
         try pixels.requireFinite("Chunk \(chunksDone) of the decoded video", field: "frames")
