@@ -33,7 +33,7 @@ package protocol Backend: Sendable {
 
     /// Packs `[outputs, inputs]` weights (any floating dtype) and an optional `[outputs]` bias for products in `dtype`.
     func linearWeights(
-        _ weight: Tensor, bias: Tensor?, dtype: DType, precision: WeightPrecision
+        _ weight: Tensor, bias: Tensor?, dtype: DType, precision: ProductPrecision
     ) -> any LinearWeights
     /// Packs `[outputs, inputs, kt, kh, kw]` weights and an `[outputs]` bias for convolutions in `dtype`.
     func convolutionWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any ConvolutionWeights
@@ -60,9 +60,11 @@ package protocol Backend: Sendable {
     ///
     /// With several `sequences` the rows of each follow one another, and a row attends to its own sequence. Only the
     /// queries from `firstQuery` of a sequence on are computed, and only they are in the result.
+    ///
+    /// With `precision` int8 and no bias both products may be of int8, where the backend has them for these heads.
     func attention(
         _ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, scale: Float, bias: Tensor?, sequences: Int,
-        firstQuery: Int
+        firstQuery: Int, precision: ProductPrecision
     ) -> Tensor
     /// `x += gate ⊙ y` on rows; gate `[D]` float32, or nil for a plain residual.
     func addGated(_ x: inout Tensor, _ y: Tensor, gate: Tensor?)
@@ -171,7 +173,7 @@ extension Backend {
     package func attention(
         _ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, scale: Float, bias: Tensor?
     ) -> Tensor {
-        attention(q, k, v, heads: heads, scale: scale, bias: bias, sequences: 1, firstQuery: 0)
+        attention(q, k, v, heads: heads, scale: scale, bias: bias, sequences: 1, firstQuery: 0, precision: .activation)
     }
 }
 

@@ -8,7 +8,7 @@ extension CPUBackend {
 
     package func attention(
         _ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, scale: Float, bias: Tensor?, sequences: Int,
-        firstQuery: Int
+        firstQuery: Int, precision: ProductPrecision
     ) -> Tensor {
         let (queryRows, channels) = rowsAndChannels(q), keyRows = rowsAndChannels(k).rows
         precondition(
@@ -31,26 +31,58 @@ extension CPUBackend {
             headByteStride: channels / heads * q.dtype.byteCount, rowByteStride: rowBytes)
         var head = ck_attention_head(
             type: type(of: q), head_size: Int64(channels / heads), keys: Int64(keys), row_stride: Int64(channels),
-            scale: scale)
+            scale: scale, key_means: nil)
+        let isInt8 = precision == .int8 && bias == nil && kernels.attends_in_int8(head.type, head.head_size)
+        let means = isInt8 ? keyMeans(k, sequences: sequences) : []
         let blocks = (keys + CK_KEY_BLOCK - 1) / CK_KEY_BLOCK
         let headBytes = blocks * Int(kernels.packed_block_bytes(head.type, head.head_size))
         let total = heads * sequences, group = min(total, max(1, Self.packedLimit / (2 * headBytes)))
         var packedTensor = storage.tensor([2 * group * headBytes], .uint8)
         let packed = packedTensor.writeAddress()
         withExtendedLifetime((q, k, v, bias, packedTensor)) {
-            for first in stride(from: 0, to: total, by: group) {
-                let members = first..<min(total, first + group)
-                pool.run(members.count * blocks) { part, _ in
-                    let place = packed + 2 * (part / blocks) * headBytes
-                    let offset = addresses.keyOffset(members.lowerBound + part / blocks, heads: heads)
-                    kernels.pack_keys(
-                        &head, addresses.k + offset, addresses.v + offset, place, place + headBytes,
-                        Int64(part % blocks))
+            means.withUnsafeBufferPointer { means in
+                for first in stride(from: 0, to: total, by: group) {
+                    let members = first..<min(total, first + group)
+                    pool.run(members.count * blocks) { part, _ in
+                        let place = packed + 2 * (part / blocks) * headBytes
+                        let index = members.lowerBound + part / blocks
+                        let offset = addresses.keyOffset(index, heads: heads)
+                        var head = head
+                        if isInt8 { head.key_means = means.baseAddress.map { $0 + index * Int(head.head_size) } }
+                        kernels.pack_keys(
+                            &head, addresses.k + offset, addresses.v + offset, place, place + headBytes,
+                            Int64(part % blocks))
+                    }
+                    if isInt8 { head.key_means = means.baseAddress }
+                    attend(members, heads: heads, &head, addresses, packed: packed, headBytes: headBytes)
                 }
-                attend(members, heads: heads, &head, addresses, packed: packed, headBytes: headBytes)
             }
         }
         return result
+    }
+
+    /// The mean of every channel of the keys, `[sequences, channels]`. Sums are taken in pieces of fixed size, so that
+    /// they do not depend on the number of threads.
+    private func keyMeans(_ k: Tensor, sequences: Int) -> [Float] {
+        let (rows, channels) = rowsAndChannels(k), keys = rows / sequences, kind = type(of: k)
+        let step = 256, pieces = (keys + step - 1) / step
+        var partial = [Double](repeating: 0, count: sequences * pieces * 2 * channels)
+        partial.withUnsafeMutableBufferPointer { sums in
+            guard let base = sums.baseAddress else { return }
+            withExtendedLifetime(k) {
+                pool.run(sequences * pieces) { part, _ in
+                    let place = base + part * 2 * channels, first = part % pieces * step
+                    kernels.channel_sums(
+                        kind, k.readAddress, Int64(channels), Int64(part / pieces * keys + first),
+                        Int64(part / pieces * keys + min(keys, first + step)), place, place + channels)
+                }
+            }
+        }
+        return (0..<sequences * channels).map { index in
+            let (sequence, channel) = index.quotientAndRemainder(dividingBy: channels)
+            let sum = (0..<pieces).reduce(0) { $0 + partial[(sequence * pieces + $1) * 2 * channels + channel] }
+            return Float(sum / Double(keys))
+        }
     }
 
     /// Every block of queries of `members` (head and sequence in one number), against their packed keys and values.

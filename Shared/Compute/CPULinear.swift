@@ -19,7 +19,7 @@ final class CPULinearWeights: LinearWeights {
 
 extension CPUBackend {
     package func linearWeights(
-        _ weight: Tensor, bias: Tensor?, dtype: DType, precision: WeightPrecision
+        _ weight: Tensor, bias: Tensor?, dtype: DType, precision: ProductPrecision
     ) -> any LinearWeights {
         let rank = weight.shape.count
         precondition(rank == 2 && dtype.isFloatingPoint && dtype != .float16, "linear weights \(weight.shape) \(dtype)")
@@ -27,7 +27,7 @@ extension CPUBackend {
     }
 
     func cpuLinearWeights(
-        _ weight: Tensor, bias: Tensor?, dtype: DType, precision: WeightPrecision = .activation
+        _ weight: Tensor, bias: Tensor?, dtype: DType, precision: ProductPrecision = .activation
     ) -> CPULinearWeights {
         let outputs = weight.shape[0], inputs = weight.shape[1]
         precondition(inputs > 0 && bias.map { $0.count == outputs } ?? true, "a bias has one value per output")

@@ -1,8 +1,8 @@
 import CKernels
 import Tensor
 
-/// In what form a backend keeps the weights of a product.
-package enum WeightPrecision: Sendable, Hashable {
+/// In what form the factors of a product are.
+package enum ProductPrecision: Sendable, Hashable {
     /// As the activations.
     case activation
     /// Eight bits with one scale an output; activations are quantised row by row before the product.

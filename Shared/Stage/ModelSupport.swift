@@ -14,7 +14,7 @@ extension Precision {
     }
 
     /// How the transformer keeps the weights of its large products.
-    package var transformerWeights: WeightPrecision { self == .int8 ? .int8 : .activation }
+    package var transformerWeights: ProductPrecision { self == .int8 ? .int8 : .activation }
 }
 
 extension ModelFolder {

@@ -2,6 +2,7 @@ import Checkpoint
 import Compute
 import DemoModel
 import Failure
+import Foundation
 import Model
 import Tensor
 
@@ -32,13 +33,14 @@ struct BenchCase: Sendable {
             }
         }
         cases.append(BenchCase("gemm int8 5828 1920 7680", 2 * 5828 * 1920 * 7680, peer: false))
-        for dtype in ["float32", "bfloat16"] {
+        for dtype in ["float32", "bfloat16", "int8"] {
             for tokens in [1500, 4096, 17776] {
                 cases.append(
                     BenchCase(
                         "attention \(dtype) 30 \(tokens) 64", 4 * 1920 * Double(tokens * tokens),
-                        isHeavy: tokens > 10_000))
+                        isHeavy: tokens > 10_000, peer: dtype != "int8"))
             }
+            guard dtype != "int8" else { continue }
             cases.append(
                 BenchCase("conv \(dtype) 4 60 90 256 256", 54 * Double(4 * 60 * 90) * 65536))
         }
@@ -54,11 +56,14 @@ struct BenchCase: Sendable {
                 }
             }
         }
-        for (height, width) in [(30, 30), (60, 90)] {
+        for (kind, frames, height, width) in [
+            ("vae", 2.0, 30.0, 30.0), ("vae", 2, 60, 90), ("vae", 13, 60, 90), ("vae-filed", 13, 60, 90),
+        ] {
+            let name = "\(kind) bfloat16 2b \(Int(frames)) \(Int(height)) \(Int(width))"
             cases.append(
                 BenchCase(
-                    "vae bfloat16 2b 2 \(height) \(width)", decoding(height: Double(height), width: Double(width)),
-                    isHeavy: true))
+                    name, decoding(frames: frames, height: height, width: width), isHeavy: true,
+                    peer: frames == 2))
         }
         let layer = 4.0 * 4096 * 4096 + 3 * 4096 * 10240
         cases.append(BenchCase("t5 bfloat16 2b 2 226", 2 * 452 * Double(BenchModel.layers) * layer))
@@ -78,20 +83,25 @@ struct BenchCase: Sendable {
         return 2 * (first + last)
     }
 
-    /// The convolutions of the released decoder for two latent frames (8 pixel frames), in the form with the fewest
-    /// operations: enlargements folded, frames that repeat convolved once.
-    private static func decoding(height: Double, width: Double) -> Double {
+    /// The convolutions of the released decoder, in the form with the fewest operations: enlargements folded, frames
+    /// that repeat convolved once.
+    private static func decoding(frames: Double, height: Double, width: Double) -> Double {
         func causal(_ pixels: Double, _ inputs: Double, _ outputs: Double) -> Double { 54 * pixels * inputs * outputs }
         /// Four taps for each output pixel.
         func enlarged(_ pixels: Double, _ channels: Double) -> Double { 8 * pixels * channels * channels }
-        let area = height * width
-        var total = causal(2 * area, 16, 512) + 12 * causal(2 * area, 512, 512)
-        total += enlarged(2 * 4 * area, 512) + enlarged(4 * 16 * area, 256) + enlarged(8 * 64 * area, 256)
-        for (inputs, outputs, pixels) in [(512.0, 256.0, 16 * area), (256, 256, 128 * area), (256, 128, 512 * area)] {
+        func doubled(_ frames: Double) -> Double {
+            frames.truncatingRemainder(dividingBy: 2) == 1 ? 2 * frames - 1 : 2 * frames
+        }
+        let area = height * width, half = doubled(frames), all = doubled(half)
+        var total = causal(frames * area, 16, 512) + 12 * causal(frames * area, 512, 512)
+        total += enlarged(frames * 4 * area, 512) + enlarged(half * 16 * area, 256) + enlarged(all * 64 * area, 256)
+        for (inputs, outputs, pixels) in [
+            (512.0, 256.0, half * 4 * area), (256, 256, all * 16 * area), (256, 128, all * 64 * area),
+        ] {
             total += causal(pixels, inputs, outputs) + 7 * causal(pixels, outputs, outputs)
             if inputs != outputs { total += 2 * pixels * inputs * outputs }
         }
-        return total + causal(64 * 8 * area, 128, 3)
+        return total + causal(all * 64 * area, 128, 3)
     }
 }
 
@@ -111,13 +121,17 @@ struct BenchRunner {
         let dtype: DType = words.count > 1 && words[1] == "float32" ? .float32 : .bfloat16
         switch words.first {
         case "gemm": return product(numbers, dtype, isInt8 ? .int8 : .activation)
-        case "attention": return attention(heads: numbers[0], tokens: numbers[1], size: numbers[2], dtype)
+        case "attention":
+            return attention(
+                heads: numbers[0], tokens: numbers[1], size: numbers[2], dtype, isInt8 ? .int8 : .activation)
         case "conv": return convolution(numbers, dtype)
         case "blocks":
             let folder = try BenchModel(words[2] == "5b" ? .large : .small).folder
             return try forward(folder, frames: numbers[0], height: numbers[1], width: numbers[2], dtype, isInt8)
-        case "vae":
-            return try decode(try BenchModel(.small).folder, numbers[0], numbers[1], numbers[2], dtype)
+        case "vae", "vae-filed":
+            return try decode(
+                try BenchModel(.small).folder, numbers[0], numbers[1], numbers[2], dtype,
+                cachesInFile: words[0] == "vae-filed")
         case "t5": return try encode(try BenchModel(.small).folder, prompts: numbers[0], length: numbers[1], dtype)
         case "denoise", "decode":
             let folder = try ModelFolder(path: try DemoModel.path()), config = folder.transformer
@@ -135,18 +149,21 @@ struct BenchRunner {
         return Tensor(values, shape: shape).converted(to: dtype)
     }
 
-    private mutating func product(_ n: [Int], _ dtype: DType, _ precision: WeightPrecision) -> () throws -> Void {
+    private mutating func product(_ n: [Int], _ dtype: DType, _ precision: ProductPrecision) -> () throws -> Void {
         let x = tensor([n[0], n[1]], dtype)
         let weights = backend.linearWeights(
             tensor([n[2], n[1]], dtype), bias: tensor([n[2]]), dtype: dtype, precision: precision)
         return { [backend] in _ = backend.linear(x, weights, activation: .none) }
     }
 
-    private mutating func attention(heads: Int, tokens: Int, size: Int, _ dtype: DType) -> () throws -> Void {
+    private mutating func attention(
+        heads: Int, tokens: Int, size: Int, _ dtype: DType, _ precision: ProductPrecision
+    ) -> () throws -> Void {
         let parts = (0..<3).map { _ in tensor([tokens, heads * size], dtype) }
         return { [backend] in
             _ = backend.attention(
-                parts[0], parts[1], parts[2], heads: heads, scale: 1 / Float(size).squareRoot(), bias: nil)
+                parts[0], parts[1], parts[2], heads: heads, scale: 1 / Float(size).squareRoot(), bias: nil,
+                sequences: 1, firstQuery: 0, precision: precision)
         }
     }
 
@@ -172,11 +189,13 @@ struct BenchRunner {
     }
 
     private mutating func decode(
-        _ folder: ModelFolder, _ frames: Int, _ height: Int, _ width: Int, _ dtype: DType
+        _ folder: ModelFolder, _ frames: Int, _ height: Int, _ width: Int, _ dtype: DType,
+        cachesInFile: Bool = false
     ) throws -> () throws -> Void {
         let decoder = try AutoencoderKLDecoder(folder: folder, backend: backend, dtype: dtype)
         let latents = tensor([frames, folder.vae.latentChannels, height, width])
-        return { try decoder.decode(latents: latents) { _ in } }
+        let directory = cachesInFile ? FileManager.default.temporaryDirectory.path : nil
+        return { try decoder.decode(latents: latents, cacheDirectory: directory) { _ in } }
     }
 
     private mutating func encode(

@@ -54,11 +54,14 @@ struct ParallelTests {
                 randomTensor([700, 96], seed: 2), bias: randomTensor([700], seed: 3), dtype: dtype)
             let video = x.reshaped([3, 10, 10, 96])
             let kernel = backend.convolutionWeights(randomTensor([40, 96, 3, 3, 3], seed: 4), bias: nil, dtype: dtype)
-            let one = randomTensor([96], seed: 5)
+            let one = randomTensor([96], seed: 5), heads = randomTensor([300, 192], seed: 7, dtype: dtype)
             let tall = randomTensor([1, 40, 100, 96], seed: 6, dtype: dtype)
             return [
                 backend.linear(x, weights, activation: .geluTanh),
                 backend.attention(x, x, x, heads: 3, scale: 0.1, bias: nil),
+                backend.attention(
+                    heads, heads, heads, heads: 3, scale: 0.1, bias: nil, sequences: 1, firstQuery: 0,
+                    precision: .int8),
                 backend.layerNorm(x, weight: one, bias: one, epsilon: 1e-5, scale: nil, shift: nil),
                 Tensor.stacked(backend.convolution(video.slices, kernel, added: nil)),
                 backend.groupNorm(tall, groups: 32, weight: one, bias: one, silu: true),

@@ -36,7 +36,7 @@ struct WholeRunTests {
 
     /// The latents after every step, from the prompt's token ids and the seed on.
     private func steps(
-        _ golden: Golden, _ request: Request, dtype: DType, precision: WeightPrecision = .activation
+        _ golden: Golden, _ request: Request, dtype: DType, precision: ProductPrecision = .activation
     ) throws -> [Tensor] {
         let backend = testBackend()
         let encoder = try T5Encoder(folder: golden.folder, backend: backend, dtype: dtype)
@@ -97,8 +97,8 @@ struct WholeRunTests {
 
     @Test(
         "bfloat16 and int8 latents after fifty steps stay close to those of float32",
-        arguments: Golden.pipelines, [WeightPrecision.activation, .int8])
-    func lowPrecision(fixture: String, precision: WeightPrecision) throws {
+        arguments: Golden.pipelines, [ProductPrecision.activation, .int8])
+    func lowPrecision(fixture: String, precision: ProductPrecision) throws {
         let golden = try Golden(fixture)
         let request = try request(Run(fixture: fixture, name: "ddim50"))
         let latents = try #require(try steps(golden, request, dtype: .bfloat16, precision: precision).last)

@@ -3,6 +3,12 @@
 /// The queries as words; negated when the scale is negative, so that the factor is positive.
 CK_INLINE void load_queries(const ck_attention_head *head, const ck_attention_queries *queries, attention_scratch s) {
     int64_t depth = depth_words(head->type, head->head_size), rows = round_up(queries->count, CK_TILE_ROWS);
+#ifdef CK_HAS_BF16
+    if (head->key_means) {
+        load_int8_queries(head, queries, s);
+        return;
+    }
+#endif
     uint32_t signs = head->scale >= 0 ? 0 : in_pairs(head->type) ? 0x80008000u : 0x80000000u;
     for (int64_t r = 0; r < rows; r++) {
         uint32_t *words = s.queries + r * depth;
@@ -32,11 +38,15 @@ static void attention(
         const char *v = (const char *)packed_values + pass.first / CK_KEY_BLOCK * block_bytes;
         for (pass.row = 0; pass.row < rows; pass.row += CK_TILE_ROWS) {
 #ifdef CK_HAS_BF16
+            if (head->key_means) {
+                attend_int8(s, &pass, (const int8_keys *)k, (const int8_values_block *)v);
+                continue;
+            }
             if (in_pairs(head->type)) {
-                if (head->head_size == 2 * CK_WOVEN_DEPTH &&
-                    attend_overlapped(head, s, &pass, (const uint32_t *)k, (const uint32_t *)v))
-                    continue;
-                attend_block(CK_PAIRS, head, s, &pass, (const uint32_t *)k, (const uint32_t *)v);
+                if (head->head_size == CK_OVERLAPPED_HEAD)
+                    attend_overlapped(head, s, &pass, (const uint32_t *)k, (const uint32_t *)v);
+                else
+                    attend_block(CK_PAIRS, head, s, &pass, (const uint32_t *)k, (const uint32_t *)v);
                 continue;
             }
 #endif

@@ -10,6 +10,7 @@
 /// Places inside the scratch of one call.
 typedef struct {
     uint32_t *queries;        // [CK_QUERY_BLOCK, depth]
+    float *query_scales;      // [CK_QUERY_BLOCK], in int8
     uint32_t *probabilities;  // [CK_TILE_ROWS, words of CK_KEY_BLOCK]
     float *sums;              // [CK_QUERY_BLOCK, columns]: the result before division
     float *weights;           // [CK_QUERY_BLOCK, CK_LANES]: the sum of probabilities, lane by lane
@@ -29,6 +30,8 @@ CK_INLINE attention_scratch lay_out(ck_type type, int64_t head_size, char *base)
     s.weights = (float *)(base + at);
     at += CK_QUERY_BLOCK * CK_LANES * 4;
     s.references = (float *)(base + at);
+    at += CK_QUERY_BLOCK * 4;
+    s.query_scales = (float *)(base + at);
     s.bytes = at + CK_QUERY_BLOCK * 4;
     return s;
 }

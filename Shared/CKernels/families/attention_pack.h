@@ -52,6 +52,12 @@ static void pack_keys(
     int64_t count = head->keys - first < CK_KEY_BLOCK ? head->keys - first : CK_KEY_BLOCK;
     uint32_t *k_out = (uint32_t *)((char *)packed_keys + block * block_bytes);
     char *v_out = (char *)packed_values + block * block_bytes;
+#ifdef CK_HAS_BF16
+    if (head->key_means) {
+        pack_int8_block(head, keys, values, first, count, (int8_keys *)k_out, (int8_values_block *)v_out);
+        return;
+    }
+#endif
     __builtin_memset(v_out, 0, (size_t)block_bytes);
     if (count < CK_KEY_BLOCK) __builtin_memset(k_out, 0, (size_t)block_bytes);
     bool pairs = in_pairs(head->type);

@@ -26,6 +26,7 @@ const ck_table CK_TABLE = {
     .channel_sums = channel_sums,
     .channel_affine = channel_affine,
     .spatial_affine = spatial_affine,
+    .attends_in_int8 = attends_in_int8,
     .packed_block_bytes = packed_block_bytes,
     .attention_scratch_bytes = attention_scratch_bytes,
     .pack_keys = pack_keys,

@@ -12,6 +12,8 @@
 enum { CK_KEY_BLOCK = 384 };
 /// Most queries of one `attention` call.
 enum { CK_QUERY_BLOCK = 384 };
+/// Keys that share a scale in int8.
+enum { CK_INT8_KEYS = 64 };
 /// Largest head size.
 enum { CK_HEAD_LIMIT = 512 };
 
@@ -22,6 +24,10 @@ typedef struct {
     int64_t keys;              ///< rows of keys and values, at least 1
     int64_t row_stride;        ///< elements from one row of keys, values, queries or result to the next
     float scale;               ///< factor of q·k
+    /// `[head_size]`, only where the table's `attends_in_int8` says so: both products are of int8. These values, the
+    /// means of the keys, are taken off the keys first, which changes no softmax (Zhang et al. 2024, SageAttention).
+    /// NULL: products in `type`.
+    const float *_Nullable key_means;
 } ck_attention_head;
 
 /// One block of queries.

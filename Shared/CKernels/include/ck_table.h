@@ -106,6 +106,8 @@ typedef struct {
 
     // Attention (ck_attention.h)
 
+    /// Whether heads of that size may have `key_means`, and then no bias.
+    bool (*_Nonnull attends_in_int8)(ck_type type, int64_t head_size);
     /// Bytes of one packed block of CK_KEY_BLOCK keys (or values) of a head.
     int64_t (*_Nonnull packed_block_bytes)(ck_type type, int64_t head_size);
     /// Bytes of scratch that one `attention` call needs, for any count of queries.

@@ -17,7 +17,7 @@ struct LayerLoader {
     let backend: any Backend
     let dtype: DType
     /// How the weights of the large products are kept; the small ones always follow the activations.
-    var precision: WeightPrecision = .activation
+    var precision: ProductPrecision = .activation
 
     /// One of the large products.
     func largeLinear(_ name: String) throws(Failure) -> any LinearWeights {

@@ -42,7 +42,8 @@ struct T5Block: Sendable {
         let y = backend.rmsNorm(x, weight: attentionNorm, epsilon: epsilon)
         let parts = backend.headSections(y, input, heads: heads, norms: [nil, nil, nil])
         let attended = backend.attention(
-            parts[0], parts[1], parts[2], heads: heads, scale: 1, bias: bias, sequences: sequences, firstQuery: 0)
+            parts[0], parts[1], parts[2], heads: heads, scale: 1, bias: bias, sequences: sequences, firstQuery: 0,
+            precision: .activation)
         backend.addLinear(attended, output, to: &x, spans: whole)
         let z = backend.rmsNorm(x, weight: feedForwardNorm, epsilon: epsilon)
         feedForward.add(z, to: &x, backend: backend)

@@ -18,6 +18,7 @@ struct JointAttention: Sendable {
     private let keyNorm: NormWeights
     private let heads: Int
     private let scale: Float
+    private let precision: ProductPrecision
 
     private static let normEpsilon: Float = 1e-6
 
@@ -37,6 +38,7 @@ struct JointAttention: Sendable {
         queryNorm = try loader.norm("\(prefix).norm_q")
         keyNorm = try loader.norm("\(prefix).norm_k")
         heads = config.numAttentionHeads
+        precision = loader.precision
         scale = 1 / Float(config.attentionHeadDim).squareRoot()
     }
 
@@ -52,7 +54,7 @@ struct JointAttention: Sendable {
             x, input, heads: heads, norms: [headNorm(queryNorm, rotation), headNorm(keyNorm, rotation), nil])
         return backend.attention(
             parts[0], parts[1], parts[2], heads: heads, scale: scale, bias: nil, sequences: stream.prompts,
-            firstQuery: firstQuery)
+            firstQuery: firstQuery, precision: precision)
     }
 
     /// Adds the output layer of what `attended` returned to the rows of the gates.

@@ -21,7 +21,7 @@ package final class Transformer3D: Sendable {
     ///
     /// Fails with `checkpoint_keys_mismatch`, which lists every wrong key, and the codes of `ModelFolder.weights`.
     package init(
-        folder: ModelFolder, backend: any Backend, dtype: DType, precision: WeightPrecision = .activation
+        folder: ModelFolder, backend: any Backend, dtype: DType, precision: ProductPrecision = .activation
     ) throws(Failure) {
         requireWorkingDType(dtype)
         let config = folder.transformer
