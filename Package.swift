@@ -180,7 +180,9 @@ targets += service(
 targets.append(
     .executableTarget(
         name: "BenchMain",
-        dependencies: ["Compute", "Model", "Checkpoint", "DemoModel", "Failure", "Tensor", "Runtime", argumentParser],
+        dependencies: [
+            "Compute", "Model", "Diffusion", "Checkpoint", "DemoModel", "Failure", "Tensor", "Runtime", argumentParser,
+        ],
         path: "Tests/Benchmarks", exclude: ["peer"], swiftSettings: swiftStrict))
 
 targets.append(

@@ -29,6 +29,9 @@ struct BenchCommand: AsyncParsableCommand {
     @Flag(help: "Print the names of the cases.")
     var list = false
 
+    @Flag(help: "Compare the latents of bfloat16 and int8 with those of float32 after 50 steps instead.")
+    var quality = false
+
     @Flag(help: "Answer case names on standard input with seconds and megabytes, as the peer does.")
     var serve = false
 
@@ -36,6 +39,7 @@ struct BenchCommand: AsyncParsableCommand {
 
     func run() async throws {
         if serve { return try answer() }
+        if quality { return try Quality(threads: threads ?? 0).run() }
         let cases = BenchCase.all().filter {
             (only.map($0.name.contains) ?? true) && !(skipHeavy && $0.isHeavy)
         }
