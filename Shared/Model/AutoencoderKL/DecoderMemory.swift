@@ -12,8 +12,8 @@ package struct DecoderMemory: Sendable, Hashable {
 
     /// For latents of `height` × `width` and activations of `elementBytes`.
     ///
-    /// The fullest moment is the first block of the last level: its input and its hidden frames are whole, and three
-    /// normalised input frames stand before the convolution.
+    /// The fullest moment is the first block of the last level: its input goes as its hidden and its projected frames
+    /// come, and three normalised input frames stand before the convolution.
     package init(_ config: AutoencoderKLConfig, height: Int, width: Int, elementBytes: Int) {
         let plan = DecoderPlan(config)
         var caches = 0
@@ -28,6 +28,6 @@ package struct DecoderMemory: Sendable, Hashable {
         let frames = 1 + 2 * config.temporalCompressionRatio
         let last = plan.resnets.first { $0.level == plan.channels.count - 1 }
         let inputs = last?.inputs ?? plan.lastChannels, outputs = last?.outputs ?? plan.lastChannels
-        working = pixels * (frames * (inputs + outputs) + 3 * inputs) * elementBytes + Self.overhead
+        working = pixels * (frames * max(inputs, 2 * outputs) + 3 * inputs) * elementBytes + Self.overhead
     }
 }
