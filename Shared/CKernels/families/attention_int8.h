@@ -55,10 +55,10 @@ CK_INLINE void score_int8(
     }
 }
 
-/// Adds the product of the probabilities that were made and the values of their panel to the sums.
+/// Adds the product of the probabilities that were made and the values of their panel to the sums, which are in
+/// units of the block.
 CK_INLINE void add_int8_values(
-    attention_scratch s, const attention_pass *pass, const uint32_t *values, const float *scales,
-    const int8_scores *made) {
+    attention_scratch s, const attention_pass *pass, const uint32_t *values, const int8_scores *made) {
     const uint32_t *rows[CK_TILE_ROWS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < CK_TILE_ROWS; r++) rows[r] = s.probabilities + r * CK_INT8_WORDS;
@@ -70,7 +70,7 @@ CK_INLINE void add_int8_values(
 #pragma clang loop unroll(full)
         for (int v = 0; v < CK_TILE_VECTORS; v++) {
             float *sum = s.sums + (pass->row + r) * CK_INT8_HEAD + v * CK_LANES;
-            vf product = (vf)_mm512_cvtepi32_ps((__m512i)tile.sums[r][v]) * vload(scales + v * CK_LANES);
+            vf product = (vf)_mm512_cvtepi32_ps((__m512i)tile.sums[r][v]);
             vstore(sum, vload(sum) + product * made->shares[r]);
         }
 }
@@ -107,10 +107,11 @@ CK_INLINE __m512 six_maxima(const vf x[CK_TILE_ROWS]) {
     return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), c);
 }
 
-/// Finds what makes probabilities of the scores, and raises references that they exceed.
+/// Finds what makes probabilities of the scores, and raises references that they exceed; `pending` is the panel whose
+/// product with the values is not yet in the sums.
 CK_INLINE void settle_int8_scores(
     attention_scratch s, const attention_pass *pass, const int8_keys *keys, const vf highest[CK_TILE_ROWS],
-    int8_scores *out) {
+    int8_scores *pending, int8_scores *out) {
     const __mmask16 rows = (1 << CK_TILE_ROWS) - 1;
     __m512 factors = _mm512_mul_ps(
         _mm512_maskz_loadu_ps(rows, s.query_scales + pass->row), _mm512_set1_ps(pass->factor * keys->scale));
@@ -124,12 +125,30 @@ CK_INLINE void settle_int8_scores(
         in_log2.factor = 1;
         for (int r = 0; r < CK_TILE_ROWS; r++) raised[r] = vset(((vf)tops)[r]);
         move_references(raised, s, &in_log2);
+        __m512 old = reference;
         reference = _mm512_maskz_loadu_ps(rows, s.references + pass->row);
+        if (pending)
+            _mm512_storeu_ps(
+                pending->shares,
+                _mm512_mul_ps(_mm512_loadu_ps(pending->shares), exp2_scaled(_mm512_sub_ps(old, reference))));
     }
     const __m512 log2_of_255 = _mm512_set1_ps(7.99435344f);
     _mm512_storeu_ps(out->factors, factors);
     _mm512_storeu_ps(out->references, _mm512_sub_ps(tops, log2_of_255));
     _mm512_storeu_ps(out->shares, exp2_scaled(_mm512_sub_ps(tops, reference)));
+}
+
+/// Multiplies every channel of the sums.
+CK_INLINE void scale_sums(attention_scratch s, const attention_pass *pass, const float *factors) {
+#pragma clang loop unroll(full)
+    for (int v = 0; v < CK_TILE_VECTORS; v++) {
+        vf factor = vload(factors + v * CK_LANES);
+#pragma clang loop unroll(full)
+        for (int r = 0; r < CK_TILE_ROWS; r++) {
+            float *sum = s.sums + (pass->row + r) * CK_INT8_HEAD + v * CK_LANES;
+            vstore(sum, vload(sum) * factor);
+        }
+    }
 }
 
 /// One tile of rows against one block of keys.
@@ -138,21 +157,23 @@ static void attend_int8(
     int8_scores scores[2];
     tile_sums tile;
     vf highest[CK_TILE_ROWS];
+    scale_sums(s, pass, values->inverses);
     score_int8(s, pass, keys, NULL, &tile);
     keep_int8_scores(&tile, pass->count, &scores[0], highest);
-    settle_int8_scores(s, pass, keys, highest, &scores[0]);
+    settle_int8_scores(s, pass, keys, highest, NULL, &scores[0]);
     int64_t panel = 1;
     for (; panel * CK_PANEL < pass->count; panel++) {
-        const int8_scores *waiting = &scores[(panel - 1) % 2];
+        int8_scores *waiting = &scores[(panel - 1) % 2], *next = &scores[panel % 2];
         score_int8(s, pass, keys + panel, waiting, &tile);
-        keep_int8_scores(&tile, pass->count - panel * CK_PANEL, &scores[panel % 2], highest);
-        add_int8_values(s, pass, values->words[(panel - 1) * CK_INT8_WORDS], values->scales, waiting);
-        settle_int8_scores(s, pass, keys + panel, highest, &scores[panel % 2]);
+        keep_int8_scores(&tile, pass->count - panel * CK_PANEL, next, highest);
+        settle_int8_scores(s, pass, keys + panel, highest, waiting, next);
+        add_int8_values(s, pass, values->words[(panel - 1) * CK_INT8_WORDS], waiting);
     }
     const int8_scores *waiting = &scores[(panel - 1) % 2];
     for (int64_t row = 0; row < CK_TILE_ROWS; row++)
         soften_int8(waiting, row, s.probabilities, s.weights + pass->row * CK_LANES);
-    add_int8_values(s, pass, values->words[(panel - 1) * CK_INT8_WORDS], values->scales, waiting);
+    add_int8_values(s, pass, values->words[(panel - 1) * CK_INT8_WORDS], waiting);
+    scale_sums(s, pass, values->scales);
 }
 
 /// The queries in unsigned int8, each with a scale of its own; negated when the scale is negative.

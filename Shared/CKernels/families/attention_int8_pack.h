@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     uint32_t words[CK_KEY_BLOCK / 4][CK_INT8_HEAD];  // four keys each
     float scales[CK_INT8_HEAD];
+    float inverses[CK_INT8_HEAD];
 } int8_values_block;
 
 _Static_assert(CK_INT8_KEYS == CK_PANEL, "a panel of keys has one scale");
@@ -75,8 +76,9 @@ static void pack_int8_values(
             vf v = load_as(head->type, values, (first + key) * head->row_stride + c);
             highest = vmax(highest, vmax(v, -v));
         }
-        vstore(block->scales + c, highest / 127.0f);
-        vf factor = vselect(highest > 0, 127.0f / highest, (vf){});
+        vf scale = vselect(highest < 1e-10f, vset(1.0f), highest / 127.0f), factor = 1.0f / scale;
+        vstore(block->scales + c, scale);
+        vstore(block->inverses + c, factor);
         for (int64_t at = 0; at < round_up(count, CK_INT8_KEYS) / 4; at++) {
             int64_t key = at / CK_INT8_WORDS * CK_INT8_KEYS + int8_key(at % CK_INT8_WORDS);
             vu word = {};
