@@ -109,7 +109,11 @@ package final class BlobStore: BlobSource, BlobSink {
     }
 
     package func begin(_ digest: Digest, size: UInt64) async throws(Failure) -> (any BlobWriter)? {
-        if contains(digest) { return nil }
+        if contains(digest) {
+            if await isIntact(digest) { return nil }
+            // What a disk has damaged is made again by whoever made it, and must not be taken for being here.
+            remove(digest)
+        }
         let free = cs_disk_available(directory)
         let isOver = capacityBytes.map { totalBytes + size > $0 } ?? false
         guard !isOver, free >= BlobStore.reserveBytes, size <= free - BlobStore.reserveBytes else {
@@ -125,6 +129,12 @@ package final class BlobStore: BlobSource, BlobSink {
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw BlobStore.ioError("create", temporary) }
         return BlobFileWriter(store: self, digest: digest, size: size, temporary: temporary, descriptor: descriptor)
+    }
+
+    /// Whether the file still holds the bytes of its name; reads all of it.
+    private func isIntact(_ digest: Digest) async -> Bool {
+        guard let blob = await blob(digest) else { return false }
+        return DataClient.digest(of: blob) == digest
     }
 
     /// Deletes a blob; transfers under way keep the mapped bytes. Unknown digests are ignored.

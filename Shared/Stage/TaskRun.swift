@@ -100,7 +100,7 @@ private final class BusPort: StagePort {
 
     var inputNames: [String] { assign.inputs.map(\.name) }
 
-    /// Inputs that no location could serve.
+    /// Inputs that no location could serve undamaged.
     var missingInputs: [String] { missing.withLock { $0 } }
 
     func fetchInput(_ name: String) async throws(Failure) -> Tensor {
@@ -110,7 +110,10 @@ private final class BusPort: StagePort {
         do {
             return try await store.fetch(input.ref)
         } catch {
-            if error.code == "input_missing" { missing.withLock { $0.append(name) } }
+            // Damaged bytes are as good as none: whoever made them must make them again.
+            if error.code == "input_missing" || error.code == "digest_mismatch" {
+                missing.withLock { $0.append(name) }
+            }
             throw error
         }
     }
