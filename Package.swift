@@ -159,6 +159,7 @@ var targets: [Target] = [
     tests("PromptUpsampler", ["PromptUpsamplerService", "Stage", "Tensor"]),
     tests("VideoMuxer", ["VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Tensor"]),
     tests("CommandLine", ["CommandLineService", "Runtime", "Tensor", argumentParser]),
+    tests("Fuzz", ["FuzzTargets"]),
     tests("Architecture", []),
     tests("EndToEnd", ["Tensor", "Checkpoint", "DemoModel", "Media"], exclude: ["netns.sh", "fake_chat_server.py"]),
 ]
@@ -189,6 +190,20 @@ targets.append(
     .executableTarget(
         name: "KernelGuardMain", dependencies: ["CKernels"], path: "Tests/KernelGuard", exclude: ["instructions.txt"],
         cSettings: cStrict, linkerSettings: [.linkedLibrary("m")]))
+
+// What is fed with hostile bytes. The executable needs libFuzzer's driver, which only Tests/fuzz.sh links.
+targets.append(
+    .target(
+        name: "FuzzTargets",
+        dependencies: [
+            "Bus", "CZeroMQ", "CWire", "CProtobufC", "Wire", "Tensor", "Runtime", "Request", "Checkpoint", "DemoModel",
+            "Failure",
+        ], path: "Tests/Fuzz/Targets", swiftSettings: swiftStrict))
+if Context.environment["ZOETROPE_FUZZ"] != nil {
+    targets.append(
+        .executableTarget(
+            name: "FuzzMain", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Main", swiftSettings: swiftStrict))
+}
 
 var executables: [String: String] = [
     "zoetrope-broker": "BrokerMain", "zoetrope-gateway": "GatewayMain",

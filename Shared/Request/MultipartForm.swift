@@ -1,9 +1,9 @@
-import Failure
+package import Failure
 
 /// Fields of a `multipart/form-data` body (RFC 7578). Files are refused: a prompt is all that a video needs.
-enum MultipartForm {
+package enum MultipartForm {
     /// The fields in their order. Errors: `form_malformed`, `file_unsupported`.
-    static func fields(_ body: [UInt8], boundary: String) throws(Failure) -> [(name: String, value: String)] {
+    package static func fields(_ body: [UInt8], boundary: String) throws(Failure) -> [(name: String, value: String)] {
         let marker = Array("--\(boundary)".utf8)
         guard !boundary.isEmpty, boundary.utf8.count <= 70, var position = find(marker, in: body, from: 0) else {
             throw malformed("there is no part between its boundaries")
@@ -60,9 +60,9 @@ enum MultipartForm {
 }
 
 /// Parameters of a header value: `form-data; name="prompt"`.
-enum HeaderParameters {
+package enum HeaderParameters {
     /// The value of `name`, unquoted; nil when the header has no such parameter.
-    static func value(_ name: String, in header: String) -> String? {
+    package static func value(_ name: String, in header: String) -> String? {
         for parameter in split(header).dropFirst() {
             guard let equals = parameter.firstIndex(of: "=") else { continue }
             let key = trimmed(parameter[..<equals]).lowercased()

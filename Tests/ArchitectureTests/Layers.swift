@@ -7,7 +7,7 @@ enum Layers {
         ["Wire", "Compute", "Checkpoint"],
         ["Bus", "Work", "Model", "Diffusion", "Text", "Media"],
         ["Ledger", "Request"],
-        ["Stage"],
+        ["Stage", "FuzzTargets"],
         services.map { "\($0)Service" },
         services.map { "\($0)Main" } + ["BenchMain", "KernelGuardMain"],
     ]
@@ -21,9 +21,9 @@ enum Layers {
 
     /// Who alone may see what. Tests of a module may see what the module sees.
     static let only: [String: Set<String>] = [
-        "CZeroMQ": ["Bus"],
-        "CWire": ["Wire"],
-        "CProtobufC": ["Wire", "CWire"],
+        "CZeroMQ": ["Bus", "FuzzTargets"],
+        "CWire": ["Wire", "FuzzTargets"],
+        "CProtobufC": ["Wire", "CWire", "FuzzTargets"],
         "CFFmpeg": ["Media"],
         "CKernels": ["Compute", "Tensor", "KernelGuardMain"],
         "CPlatform": ["Runtime", "Wire", "Bus", "Compute"],
