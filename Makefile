@@ -16,7 +16,7 @@ unexport ZOETROPE_TARGETS
 unexport OPENBLAS_CORETYPE
 unexport OPENBLAS_L2_SIZE
 
-.PHONY: help setup build build-tests demo test sanitize bench kernel-guard format lint proto proto-check compose-check clean
+.PHONY: help setup build build-tests demo test sanitize fuzz chaos soak bench kernel-guard format lint proto proto-check compose-check clean
 
 help: ## this list
 	@echo "Zoetrope: text to video, one service a stage. Verbs:"
@@ -42,6 +42,15 @@ test: build-tests ## architecture, unit and end-to-end tests
 
 sanitize: setup ## test the lower layers with ThreadSanitizer and AddressSanitizer; LAYERS="BusTests" chooses
 	@Tests/sanitize.sh $(LAYERS)
+
+fuzz: setup ## feed hostile input under libFuzzer; SECONDS=60 for each target, TARGETS="envelope body" chooses
+	@FUZZ_TARGETS="$(TARGETS)" Tests/fuzz.sh $(or $(SECONDS),60)
+
+chaos: build ## kill, freeze, cut off, fill and flood a cluster of real processes; ROWS="1 8 20" chooses
+	@Tests/Chaos/chaos.py --bin $(BIN) --only "$(ROWS)" $(if $(UPDATE_DOCS),--update-docs)
+
+soak: build ## random faults under load; MINUTES=60, PLOT=FILE.svg
+	@Tests/Chaos/soak.py --bin $(BIN) --minutes $(or $(MINUTES),60) --plot $(or $(PLOT),soak.svg)
 
 bench: build ## measure kernels and networks; BENCH_PEER=PYTHON runs torch and diffusers in turn
 	@$(BIN)/zoetrope-bench $(if $(BENCH_PEER),--peer $(BENCH_PEER)) $(if $(BENCH_ONLY),--only "$(BENCH_ONLY)") $(BENCH_FLAGS)

@@ -1,0 +1,413 @@
+"""Rows 8, 10 to 14, 24, 30, 34 to 36: the broker, its disk, the gateway, clients in a hurry."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import history
+import stranger
+from chaos import HERE, Skip, case
+from cluster import Wrong, wait
+
+CYCLES = int(os.environ.get("CHAOS_CYCLES", "40"))
+
+
+@case(8, f"broker kill -9, {CYCLES} times at random moments under load", "no accepted job lost or doubled; renders go on")
+def broker_loop(context):
+    cluster = context.cluster(lease=3, workers={"denoiser": 2})
+    chance = random.Random(8)
+    stop = threading.Event()
+    problems, keys = [], iter(range(10 ** 9))
+
+    def client():
+        while not stop.is_set():
+            key = f"loop-{next(keys)}"
+            try:
+                context.submit(cluster, "short", key)
+            except Exception as problem:
+                problems.append(problem)
+            stop.wait(0.4)
+    thread = threading.Thread(target=client)
+    thread.start()
+    downs = []
+    for _ in range(CYCLES):
+        time.sleep(chance.random() * 0.9)
+        cluster.broker.kill()
+        began = time.monotonic()
+        cluster.broker.start()
+        wait("the broker answers", lambda: cluster.ask("GET", "/v1/videos?limit=1", strict=False)[0] == 200, 30)
+        downs.append(time.monotonic() - began)
+    stop.set()
+    thread.join()
+    if problems:
+        raise Wrong(f"{len(problems)} submissions failed: {problems[0]}")
+    for job, _ in cluster.accepted:
+        cluster.finish(job, 240)
+    run = history.check(cluster)
+    downs.sort()
+    return (f"{CYCLES} kills, {len(cluster.accepted)} jobs completed, start to answer median "
+            f"{downs[len(downs) // 2]:.2f} s, worst {downs[-1]:.2f} s; {run.reasons.get('expired', 0)} leases expired")
+
+
+@case("8b", "broker kill -9 in the middle of a long render", "the render runs on: same lease, no step repeated")
+def render_survives(context):
+    cluster = context.cluster(lease=5, workers={"denoiser": 1})
+    job = context.submit(cluster, "long")
+    cluster.wait_held(job, "denoiser", step=15)
+    for _ in range(3):
+        cluster.broker.kill()
+        cluster.broker.start()
+        time.sleep(0.6)
+    cluster.finish(job)
+    task = cluster.task(job, "denoiser")
+    if task["attempt"] != 1:
+        raise Wrong(f"the render needed {task['attempt']} attempts")
+    return "3 restarts of the broker, 1 lease"
+
+
+@case(10, "disk full under the ledger and the store", "SUBMIT refused with ledger_full, reads served, recovers")
+def disk_full(context):
+    folder = f"/tmp/zc-full-{os.getpid()}"
+    os.makedirs(folder, exist_ok=True)
+    context.later(lambda: shutil.rmtree(folder, ignore_errors=True))
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "none", folder], capture_output=True).returncode:
+        raise Skip("a small tmpfs needs root")
+    context.later(lambda: subprocess.run(["umount", "-l", folder]))
+    cluster = context.cluster(data=os.path.join(folder, "data"), lease=5)
+    before = context.submit(cluster, "short")
+    cluster.finish(before)
+    running = context.submit(cluster, "long")
+    cluster.wait_held(running, "denoiser", step=5)
+    filler = os.path.join(folder, "filler")
+    with open(filler, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError:
+            pass
+    refused = None
+    for number in range(200):
+        status, answer = cluster.ask("POST", "/v1/videos", {"prompt": "x" * 4000, "seed": number}, attempts=1,
+                                     strict=False)
+        if status == 200:
+            cluster.accepted.append((answer["id"], None))
+            continue
+        refused = status, answer["error"]["code"]
+        break
+    if refused not in ((503, "ledger_full"), (503, "store_full")):
+        raise Wrong(f"a full disk is answered with {refused}")
+    if cluster.job(before)["status"] != "completed":
+        raise Wrong("a read-only broker does not answer")
+    time.sleep(1)
+    os.remove(filler)
+    wait("the broker takes jobs again", lambda: cluster.ask("POST", "/v1/videos", {
+        **{"prompt": "after", "num_inference_steps": 10, "num_frames": 9, "seed": 7, "container": "mkv"}},
+        {"Idempotency-Key": "after"}, attempts=1, strict=False)[0] == 200, 30, 0.2)
+    for job, _ in cluster.accepted:
+        video = cluster.job(job)
+        if video["status"] not in ("completed", "failed"):
+            cluster.ask("DELETE", f"/v1/videos/{job}") if job not in (before, running) else None
+    cluster.finish(running)
+    status, answer = cluster.ask("POST", "/v1/videos", {
+        "prompt": "after", "num_inference_steps": 10, "num_frames": 9, "seed": 7, "container": "mkv"},
+        {"Idempotency-Key": "after"})
+    cluster.finish(answer["id"])
+    for job, _ in cluster.accepted:
+        wait(f"{job} ends", lambda: cluster.job(job)["status"] in ("completed", "failed"), 60)
+    return f"refused with {refused[1]}; after room was made everything went on"
+
+
+@case(11, "bytes of the ledger flipped while the broker is down", "refuses to serve, says so; a backup restores it")
+def ledger_damaged(context):
+    cluster = context.cluster()
+    job = context.submit(cluster, "short")
+    cluster.finish(job)
+    cluster.broker.signal(signal.SIGTERM)
+    wait("the broker has stopped", lambda: not cluster.broker.is_alive, 20)
+    backup = cluster.data + ".backup"
+    shutil.copytree(cluster.data, backup)
+    path = history.path_of(cluster)
+    size = os.path.getsize(path)
+    chance = random.Random(11)
+    noticed = served = 0
+    heard = len(cluster.broker.said())
+    with open(path, "rb") as file:
+        content = file.read()
+    body = content.find(b'"jobAccepted"')
+    places = [16, 100, body + 40, body + 200] + [chance.randrange(100, size) for _ in range(8)]
+    for place in places:
+        with open(path, "r+b") as file:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 0x21]))
+        cluster.broker.start()
+        end = time.monotonic() + 8
+        ready = False
+        while time.monotonic() < end and cluster.broker.is_alive and not ready:
+            ready = '"event":"ready"' in cluster.broker.said()[heard:]
+            time.sleep(0.05)
+        words = cluster.broker.said()[heard:]
+        heard += len(words)
+        if ready:
+            # A page that is not in use may change; what is served must be what was.
+            served += 1
+            video = cluster.job(job)
+            if video["status"] != "completed":
+                raise Wrong(f"byte {place} changed the job to {video['status']}")
+        elif "ledger_corrupt" in words or "ledger_unwritable" in words:
+            noticed += 1
+        else:
+            raise Wrong(f"byte {place}: the broker said {words[-300:]}")
+        cluster.broker.kill()
+        shutil.rmtree(cluster.data)
+        shutil.copytree(backup, cluster.data)
+    if noticed < 3:
+        raise Wrong(f"only {noticed} of {len(places)} damages were noticed")
+    cluster.broker.start()
+    cluster.wait_ready()
+    history.check_video(cluster, job, context.reference("short"))
+    return f"{noticed} of {len(places)} damages refused with ledger_corrupt, {served} hit unused bytes; backup serves"
+
+
+@case(12, "stored latents flipped and truncated before they are read", "digest mismatch, made again, never used")
+def blob_damaged(context):
+    cluster = context.cluster(lease=2)
+    digests = context.reference("short")
+    latents = digests["denoise"]["latents"]
+    again = 0
+    for damage in ("flip", "truncate", "remove"):
+        decoder = cluster["vae-decoder-1"]
+        decoder.freeze()
+        job = context.submit(cluster, "short")
+        cluster.wait_held(job, "vae-decoder")
+        path = os.path.join(cluster.data, "blobs", "blobs", latents[:2], latents)
+        if not os.path.exists(path):
+            path = os.path.join(cluster.data, "blobs", latents[:2], latents)
+        if damage == "flip":
+            with open(path, "r+b") as file:
+                file.seek(1000)
+                byte = file.read(1)[0]
+                file.seek(1000)
+                file.write(bytes([byte ^ 4]))
+        elif damage == "truncate":
+            os.truncate(path, 500)
+        else:
+            os.remove(path)
+        decoder.thaw()
+        cluster.finish(job)
+        again += cluster.task(job, "denoiser")["attempt"] > 1
+        history.check_video(cluster, job, digests)
+        cluster.ask("DELETE", f"/v1/videos/{job}")
+    return f"3 damages, {again} times the latents were made again, same video"
+
+
+@case(13, "gateway kill -9 with jobs under way and requests open", "jobs go on; the same key finds the same job")
+def gateway_killed(context):
+    cluster = context.cluster()
+    for number in range(3):
+        job = context.submit(cluster, "long", f"gate-{number}")
+        cluster.wait_held(job, "denoiser", step=5)
+        cluster.gateway.kill()
+        cluster.gateway.start()
+        again = context.submit(cluster, "long", f"gate-{number}")
+        if again != job:
+            raise Wrong(f"the key gate-{number} made {job} and {again}")
+        cluster.finish(job)
+        history.check_video(cluster, job, context.reference("long"))
+    return "3 deaths, 3 jobs"
+
+
+@case(14, "100 SUBMITs with one key at once; then another body", "one job; key_reused_with_other_body")
+def one_key(context):
+    cluster = context.cluster()
+    found, problems = [], []
+
+    def client():
+        try:
+            found.append(context.submit(cluster, "short", "the-key"))
+        except Exception as problem:
+            problems.append(problem)
+    threads = [threading.Thread(target=client) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems or len(set(found)) != 1:
+        raise Wrong(f"{len(set(found))} jobs, {len(problems)} problems: {problems[:1]}")
+    status, answer = cluster.ask(
+        "POST", "/v1/videos", {"prompt": "another"}, {"Idempotency-Key": "the-key"})
+    if status != 409 or answer["error"]["code"] != "key_reused_with_other_body":
+        raise Wrong(f"another body under the key is answered with {status}: {answer}")
+    cluster.finish(found[0])
+    return f"{len(found)} answers name one job, the other body 409"
+
+
+@case(24, "10 times the rate that the cluster bears, for 12 s", "accepted jobs end, the rest 429; memory flat")
+def overload(context):
+    cluster = context.cluster()
+    began = time.monotonic()
+    for job in [context.submit(cluster, "short") for _ in range(5)]:
+        cluster.finish(job)
+    rate = 5 / (time.monotonic() - began)
+    before = cluster.broker.rss() + cluster.gateway.rss()
+    refused, jobs = 0, []
+    end = time.monotonic() + 12
+    while time.monotonic() < end:
+        status, answer = cluster.ask("POST", "/v1/videos", {
+            "prompt": "the sun rising over green hills", "num_inference_steps": 10, "num_frames": 9, "seed": 7,
+            "container": "mkv"}, strict=False, attempts=1)
+        if status == 200:
+            cluster.accepted.append((answer["id"], None))
+            context.note(cluster, "short", answer["id"])
+            jobs.append(answer["id"])
+        elif status == 429:
+            refused += 1
+        else:
+            raise Wrong(f"overload is answered with {status}: {answer}")
+        time.sleep(1 / (10 * rate))
+    grown = cluster.broker.rss() + cluster.gateway.rss() - before
+    for job in jobs[len(jobs) // 3:]:
+        cluster.ask("DELETE", f"/v1/videos/{job}")
+    for job in jobs:
+        wait(f"{job} ends", lambda: cluster.job(job)["status"] in ("completed", "failed"), 240, 0.1)
+    if grown > 128 << 20:
+        raise Wrong(f"broker and gateway grew by {grown >> 20} MiB")
+    return (f"{len(jobs)} accepted and {refused} refused at {10 * rate:.0f}/s against {rate:.1f}/s; all ended (two "
+            f"thirds were cancelled), +{grown >> 20} MiB")
+
+
+@case(30, "wall clock of broker and workers jumps by ±1 day", "no spurious expiry, nothing immortal")
+def clock_jumps(context):
+    cluster = context.cluster(start=False, lease=3, workers={"denoiser": 2})
+    library = os.path.join(cluster.folder, "clock.so")
+    if subprocess.run(["clang", "-O1", "-shared", "-fPIC", "-o", library, os.path.join(HERE, "clock.c"), "-ldl"],
+                      capture_output=True).returncode:
+        raise Skip("clang is needed for the shim of the clock")
+    offset = os.path.join(cluster.folder, "offset")
+    for member in cluster.members.values():
+        member.environment = {"LD_PRELOAD": library, "CHAOS_CLOCK": offset}
+    cluster.start()
+    history.record(cluster)
+    for seconds in (86_400, -86_400, 0):
+        job = context.submit(cluster, "long")
+        cluster.wait_held(job, "denoiser", step=10)
+        with open(offset + ".new", "w") as file:
+            file.write(str(seconds))
+        os.rename(offset + ".new", offset)
+        cluster.finish(job)
+        if cluster.task(job, "denoiser")["attempt"] != 1:
+            raise Wrong(f"a jump to {seconds:+d} s ended a lease")
+        created = cluster.job(cluster.submit())["created_at"]
+        if seconds and abs(created - time.time() - seconds) > 120:
+            raise Wrong("the shim does not work: the broker does not see the jump")
+    for job, _ in cluster.accepted:
+        cluster.finish(job)
+    job = context.submit(cluster, "long")
+    holder = cluster.wait_held(job, "denoiser", step=5)
+    with open(offset + ".new", "w") as file:
+        file.write("-86400")
+    os.rename(offset + ".new", offset)
+    cluster[holder].kill()
+    cluster.finish(job)
+    return "3 jumps, no lease ended; a dead worker's lease ended in time after a jump back"
+
+
+@case(34, "a second broker on the same ledger, and on a copy of it", "the first is refused; the copy reaches nobody")
+def two_brokers(context):
+    cluster = context.cluster()
+    job = context.submit(cluster, "long")
+    cluster.wait_held(job, "denoiser", step=5)
+    other = os.path.join(cluster.folder, "other")
+    twin = cluster.add("twin", "zoetrope-broker", ["--run-directory", other, "--data-directory", cluster.data])
+    twin.start()
+    wait("the second broker gives up", lambda: not twin.is_alive, 20)
+    if "ledger_in_use" not in twin.said() and "store_in_use" not in twin.said():
+        raise Wrong(f"the second broker said {twin.said()[-300:]}")
+    copy = os.path.join(cluster.folder, "copy")
+    shutil.copytree(cluster.data, copy)
+    clone = cluster.add("clone", "zoetrope-broker", ["--run-directory", cluster.run, "--data-directory", copy])
+    clone.start()
+    wait("the copy gives up", lambda: not clone.is_alive, 20)
+    if "endpoint_in_use" not in clone.said():
+        raise Wrong(f"the copy in the same run directory said {clone.said()[-300:]}")
+    del cluster.members["twin"], cluster.members["clone"]
+    cluster.finish(job)
+    return "ledger_in_use; endpoint_in_use for a copy in the same run directory; the job did not notice"
+
+
+@case(35, "broker restart with 300 workers that come back at once", "steady in under 5 s, no lease expires")
+def restart_storm(context):
+    cluster = context.cluster(lease=6)
+    path = os.path.join(cluster.run, "broker.sock")
+    count = 300
+    identities = [(f"storm-{number}".encode(), stranger.session()) for number in range(count)]
+
+    def arrive():
+        peers = []
+        for name, session in identities:
+            peer = stranger.Peer(path)
+            peer.send(stranger.hello(name, b"storm", session))
+            peers.append(peer)
+        for peer in peers:
+            peer.receive(20)  # WELCOME
+        for peer, (_, session) in zip(peers, identities):
+            peer.send(stranger.beat(session, 2))
+        for peer in peers:
+            peer.receive(20)
+        return peers
+    peers = arrive()
+    job = context.submit(cluster, "long")
+    cluster.wait_held(job, "denoiser", step=10)
+    for peer in peers:
+        peer.close()
+    cluster.broker.kill()
+    began = time.monotonic()
+    cluster.broker.start()
+    wait("the socket is back", lambda: os.path.exists(path) and can_connect(path), 20, 0.01)
+    up = time.monotonic() - began
+    peers = arrive()
+    took = time.monotonic() - began
+    cluster.finish(job)
+    attempts = cluster.task(job, "denoiser")["attempt"]
+    for peer in peers:
+        peer.close()
+    if took > 5 or attempts != 1:
+        raise Wrong(f"{took:.1f} s, {attempts} attempts of the running render")
+    return f"socket after {up:.2f} s, all {count} welcome and beating after {took:.2f} s; the render kept its lease"
+
+
+def can_connect(path):
+    try:
+        stranger.Peer(path).close()
+        return True
+    except OSError:
+        return False
+
+
+@case(36, "cancel races with the end of a job, 40 times", "one terminal state, and the client hears which")
+def cancel_race(context):
+    cluster = context.cluster(workers={"video-muxer": 2})
+    chance = random.Random(36)
+    outcomes = {"cancelled": 0, "completed": 0}
+    typical = 0.6
+    for number in range(40):
+        job = context.submit(cluster, "short")
+        cluster.wait_held(job, "denoiser")
+        began = time.monotonic()
+        time.sleep(typical * chance.random() * 1.3)
+        status, answer = cluster.ask("DELETE", f"/v1/videos/{job}")
+        video = cluster.job(job)
+        won = "cancelled" if (video.get("error") or {}).get("code") == "cancelled" else video["status"]
+        if answer["deleted"] != (won == "cancelled") or won not in outcomes:
+            raise Wrong(f"the client heard {answer}, the job is {won}")
+        outcomes[won] += 1
+        if won == "completed":
+            typical = max(0.1, typical * 0.9)
+    if min(outcomes.values()) == 0:
+        raise Wrong(f"no race took place: {outcomes}")
+    return f"{outcomes['cancelled']} cancelled, {outcomes['completed']} completed first; every answer was true"
