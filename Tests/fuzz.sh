@@ -17,8 +17,8 @@ kept=64      # inputs of a committed corpus at most
 mkdir -p "$scratch"
 scratch=$(cd "$scratch" && pwd)
 
-driver=$(find "$(dirname "$(readlink -f "$(command -v swiftc)")")/../lib" -name 'libclang_rt.fuzzer_no_main-x86_64.a' \
-    -o -name 'libclang_rt.fuzzer_no_main-aarch64.a' 2>/dev/null | head -n 1)
+toolchain=$(dirname "$(readlink -f "$(command -v swiftc)")")/..
+driver=$(find "$toolchain/lib" -name "libclang_rt.fuzzer_no_main-$(uname -m).a" 2>/dev/null | head -n 1)
 [ -n "$driver" ] || { echo "fuzz: the Swift toolchain has no libFuzzer" >&2; exit 2; }
 
 echo "fuzz: building into $scratch"
@@ -39,7 +39,8 @@ for target in ${FUZZ_TARGETS:-$all}; do
     log=$scratch/$target.log
     mkdir -p "$seeds" "$grown" "$findings"
     export ZOETROPE_FUZZ_TARGET=$target
-    timeout $((seconds + 120)) "$scratch/release/FuzzMain" -max_total_time="$seconds" -max_len="${longest[$target]:-1024}" -timeout=20 \
+    timeout $((seconds + 120)) "$scratch/release/FuzzMain" -max_total_time="$seconds" -timeout=20 \
+        -max_len="${longest[$target]:-1024}" \
         -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix="$findings/" "$grown" "$seeds" < /dev/null > "$log" 2>&1
     status=$?
     runs=$(awk '/stat::number_of_executed_units/ {print $2}' "$log")

@@ -16,7 +16,8 @@ struct ProtobufSubject: FuzzSubject {
     private static func packed(_ bytes: [UInt8], capacity: Int) throws -> [UInt8]? {
         guard let arena = cw_arena_create(capacity) else { throw Finding("no arena of \(capacity) bytes") }
         defer { cw_arena_destroy(arena) }
-        guard let message = zoetrope__envelope__unpack(cw_arena_allocator(arena), bytes.count, bytes) else { return nil }
+        let allocator = cw_arena_allocator(arena)
+        guard let message = zoetrope__envelope__unpack(allocator, bytes.count, bytes) else { return nil }
         try Finding.require(cw_arena_used(arena) <= capacity, "the arena of \(capacity) bytes has overflowed")
         var result = [UInt8](repeating: 0, count: zoetrope__envelope__get_packed_size(message))
         let written = zoetrope__envelope__pack(message, &result)

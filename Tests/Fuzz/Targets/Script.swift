@@ -23,7 +23,7 @@ enum Script {
         case 0:
             let size = isSound ? UInt64(content.count) : reader.quantity()
             return message(.putOpen(PutOpen(digest: digest, size: size)), sequence: transfer)
-        case 1, 2: return chunk(&reader, content, isSound: isSound) { .putChunk($0) } answering: { transfer }
+        case 1, 2: return chunk(&reader, content, isSound: isSound, inReplyTo: transfer) { .putChunk($0) }
         case 3: return message(.putDone(digest), sequence: base + 60, inReplyTo: transfer)
         case 4:
             let get = Get(
@@ -46,7 +46,7 @@ enum Script {
         let isSound = kind & 0x80 == 0
         let reply = isSound ? sequence : sequence &+ UInt64(reader.byte())
         switch kind % 8 {
-        case 0, 1, 2: return chunk(&reader, content, isSound: isSound) { .chunk($0) } answering: { reply }
+        case 0, 1, 2: return chunk(&reader, content, isSound: isSound, inReplyTo: reply) { .chunk($0) }
         case 3: return message(.credit(Credit(digest: digest, bytes: 100)), sequence: 1, inReplyTo: reply)
         case 4:
             let delay = UInt32(reader.byte() % 3)
@@ -60,8 +60,7 @@ enum Script {
     }
 
     private static func chunk(
-        _ reader: inout InputReader, _ content: [UInt8], isSound: Bool, _ wrap: (Chunk) -> Message,
-        answering: () -> UInt64
+        _ reader: inout InputReader, _ content: [UInt8], isSound: Bool, inReplyTo: UInt64, _ wrap: (Chunk) -> Message
     ) -> [[UInt8]]? {
         let offset = isSound ? UInt64(reader.integer16()) : reader.quantity()
         let count = Int(reader.integer16() % 6000)
@@ -77,7 +76,7 @@ enum Script {
             if damage & 8 != 0 { payload += reader.bytes(8) }
         }
         let body = Chunk(digest: Digest.of(content), offset: offset, length: length, crc: crc)
-        guard let control = message(wrap(body), sequence: 1, inReplyTo: answering()) else { return nil }
+        guard let control = message(wrap(body), sequence: 1, inReplyTo: inReplyTo) else { return nil }
         return control + [payload]
     }
 

@@ -12,6 +12,9 @@ import Wire
 /// After the script every transfer is stopped. Then none may be left over, and whatever was stored must be the bytes
 /// of its digest.
 final class UploadSubject: FuzzSubject {
+    /// The largest window that a GET may have: one transfer alone is always served.
+    private static let budgetBytes = 64 << 20
+
     private let folder: String
     private let loop: BusLoop
     private let server: DataServer
@@ -24,7 +27,7 @@ final class UploadSubject: FuzzSubject {
         let directory = try RunDirectory(path: folder)
         loop = try BusLoop(name: "fuzz")
         store = try BlobStore(directory: folder + "/store")
-        server = DataServer(loop: loop, session: .random(), source: store, sink: store, budgetBytes: 1 << 20)
+        server = DataServer(loop: loop, session: .random(), source: store, sink: store, budgetBytes: Self.budgetBytes)
         let endpoint = try await server.bind(.ipc(path: directory.socketPath("d.sock")), insecure: false)
         peer = try RawPeer(ZMQ_DEALER, connect: endpoint.description)
     }
@@ -49,7 +52,7 @@ final class UploadSubject: FuzzSubject {
         try await settle(base + 41)
         let statistics = await server.statistics
         try Finding.require(statistics.activeTransfers == 0, "\(statistics.activeTransfers) transfers are left over")
-        try Finding.require(statistics.peakReservedBytes <= 1 << 20, "the budget was exceeded: \(statistics)")
+        try Finding.require(statistics.peakReservedBytes <= Self.budgetBytes, "the budget was exceeded: \(statistics)")
         try await checkStore()
     }
 
