@@ -16,9 +16,10 @@ from cluster import Wrong, wait
 CYCLES = int(os.environ.get("CHAOS_CYCLES", "40"))
 
 
-@case(8, f"broker kill -9, {CYCLES} times at random moments under load", "no accepted job lost or doubled; renders go on")
+@case(8, f"broker kill -9, {CYCLES} times at random moments under load",
+      "no accepted job lost or doubled; renders go on")
 def broker_loop(context):
-    cluster = context.cluster(lease=3, workers={"denoiser": 2})
+    cluster = context.cluster(lease=6, workers={"denoiser": 2})
     chance = random.Random(8)
     stop = threading.Event()
     problems, keys = [], iter(range(10 ** 9))
@@ -171,7 +172,7 @@ def ledger_damaged(context):
     cluster.broker.start()
     cluster.wait_ready()
     history.check_video(cluster, job, context.reference("short"))
-    return f"{noticed} of {len(places)} damages refused with ledger_corrupt, {served} hit unused bytes; backup serves"
+    return f"{noticed} of {len(places)} damages refused with ledger_corrupt, {served} hit bytes that nothing reads; backup serves"
 
 
 @case(12, "stored latents flipped and truncated before they are read", "digest mismatch, made again, never used")
@@ -247,7 +248,8 @@ def one_key(context):
     return f"{len(found)} answers name one job, the other body 409"
 
 
-@case(24, "10 times the rate that the cluster bears, for 12 s", "accepted jobs end, the rest 429; memory flat")
+@case(24, "10 times the rate that the cluster bears, for 12 s", "accepted jobs end, the rest 429; memory flat",
+      pending="admission by measured rates is not there yet: the limit is 10,000 unfinished jobs")
 def overload(context):
     cluster = context.cluster()
     began = time.monotonic()
@@ -277,6 +279,9 @@ def overload(context):
         wait(f"{job} ends", lambda: cluster.job(job)["status"] in ("completed", "failed"), 240, 0.1)
     if grown > 128 << 20:
         raise Wrong(f"broker and gateway grew by {grown >> 20} MiB")
+    if refused == 0:
+        raise Wrong(f"all {len(jobs)} were accepted at {10 * rate:.0f}/s against {rate:.1f}/s; all ended, "
+                    f"+{grown >> 20} MiB")
     return (f"{len(jobs)} accepted and {refused} refused at {10 * rate:.0f}/s against {rate:.1f}/s; all ended (two "
             f"thirds were cancelled), +{grown >> 20} MiB")
 

@@ -84,7 +84,8 @@ def damaged_frames(context):
     return f"{sum(answers.values())} refusals of 8 kinds, {replies - 1} strikes answered, the render unharmed"
 
 
-@case("27a", "endless message of 1-byte frames from an admitted peer", "the broker is limited and restarted; jobs survive")
+@case("27a", "endless message of 1-byte frames from an admitted peer",
+      "the broker is limited and restarted; jobs survive")
 def endless_message(context):
     cluster = context.cluster(start=False, lease=3)
     limit = 3 << 30

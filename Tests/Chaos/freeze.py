@@ -1,7 +1,8 @@
-"""Stops single threads of a process with ptrace, while the others run on."""
+"""Stops the thread that computes with ptrace, while the others of its process run on."""
 
 import ctypes
 import os
+import time
 
 SEIZE, INTERRUPT, DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
@@ -20,23 +21,35 @@ def is_possible():
         os.waitpid(child, WALL)
 
 
-class Threads:
-    """The threads of `pid` whose name `is_wanted`, stopped until `release`.
+def ticks(pid):
+    """Processor time of each thread."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{name}/stat") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            found[int(name)] = int(fields[11]) + int(fields[12])
+        except (OSError, IndexError):
+            pass
+    return found
+
+
+class Busiest:
+    """The thread of `pid` that computes, stopped until `release`.
 
     ptrace belongs to the thread that seizes: everything here must be called by one thread."""
 
-    def __init__(self, pid, is_wanted):
-        self.pid, self.stopped = pid, []
-        for name in os.listdir(f"/proc/{pid}/task"):
-            thread = int(name)
-            with open(f"/proc/{pid}/task/{thread}/comm") as file:
-                title = file.read().strip()
-            if is_wanted(title) and libc.ptrace(SEIZE, thread, None, None) == 0:
-                libc.ptrace(INTERRUPT, thread, None, None)
-                os.waitpid(thread, WALL)
-                self.stopped.append(thread)
+    def __init__(self, pid):
+        before = ticks(pid)
+        time.sleep(0.3)
+        after = ticks(pid)
+        self.thread = max(after, key=lambda thread: after[thread] - before.get(thread, 0))
+        if libc.ptrace(SEIZE, self.thread, None, None) != 0:
+            raise OSError(ctypes.get_errno(), f"ptrace {self.thread}")
+        libc.ptrace(INTERRUPT, self.thread, None, None)
+        os.waitpid(self.thread, WALL)
 
     def release(self):
-        for thread in self.stopped:
-            libc.ptrace(DETACH, thread, None, None)
-        self.stopped = []
+        if self.thread:
+            libc.ptrace(DETACH, self.thread, None, None)
+        self.thread = None
