@@ -15,6 +15,8 @@ package struct SessionID: Sendable, Hashable, CustomStringConvertible {
 
     private init(unchecked bytes: [UInt8]) { self.bytes = bytes }
 
+    package func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
+
     package var description: String { hexadecimal(bytes) }
 }
 
@@ -51,6 +53,8 @@ package struct Digest: Sendable, Hashable, CustomStringConvertible {
         guard let bytes = bytesFromHexadecimal(text), bytes.count == 32 else { return nil }
         self.bytes = bytes
     }
+
+    package func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
 
     /// Lower-case hexadecimal, 64 characters.
     package var description: String { hexadecimal(bytes) }

@@ -138,7 +138,10 @@ extension BrokerState {
     mutating func lostContact(_ session: SessionID, now: Instant) {
         for job in Array(watchers.keys) {
             watchers[job]?.remove(session)
-            if watchers[job]?.isEmpty == true { watchers[job] = nil }
+            if watchers[job]?.isEmpty == true {
+                watchers[job] = nil
+                lastPushAt[job] = nil
+            }
         }
         guard workers[session] != nil else { return }
         workers[session]?.isReachable = false

@@ -83,6 +83,7 @@ package struct BrokerState: Sendable {
     /// Blobs of the store without a reference, and when they may go.
     var orphans: [Digest: UInt64] = [:]
     var nextRetentionAt: UInt64 = 0
+    var lastTickAt: UInt64 = 0
     var step = BrokerStep()
     let newJob: @Sendable () -> String
 
@@ -108,6 +109,13 @@ package struct BrokerState: Sendable {
     }
 
     private mutating func restoreVolatileState(_ now: Instant) {
+        lastTickAt = now.milliseconds
+        // What a refused commit had set in motion did not happen.
+        let records = records
+        revisions = revisions.filter { records.jobs[$0.key] != nil }
+        for session in workers.keys {
+            workers[session]?.releases.removeAll { records.refers(to: $0.digest, in: session) }
+        }
         leases = [:]
         durations = Durations()
         costs = [:]
@@ -183,11 +191,21 @@ package struct BrokerState: Sendable {
         let unneeded = records.apply(entry)
         for digest in unneeded.stored { orphans[digest] = now.milliseconds + configuration.orphanMilliseconds }
         for held in unneeded.held { workers[held.session]?.releases.append((held.digest, 3)) }
+        if case .taskCompleted(let completion) = entry { keepOutputs(of: completion) }
         touch(entry.job)
         switch entry {
         case .jobAccepted, .leaseGranted, .taskCompleted, .jobEnded: touchQueue()
         default: break
         }
+    }
+
+    /// A release of the same bytes that still waits was for an earlier task.
+    private mutating func keepOutputs(of completion: TaskCompletion) {
+        guard let task = records.task(of: completion.lease), !task.areOutputsReleased, let session = task.session else {
+            return
+        }
+        let digests = completion.outputs.map(\.ref.digest)
+        workers[session]?.releases.removeAll { digests.contains($0.digest) }
     }
 
     mutating func send(_ message: Message, to session: SessionID, inReplyTo: UInt64 = 0) {
@@ -241,6 +259,7 @@ package struct BrokerState: Sendable {
     // MARK: Time
 
     private mutating func tick(_ now: Instant) {
+        forgiveAbsence(now)
         if readOnlyReason == nil {
             expireLeases(now)
             forgetOldJobs(now)
@@ -249,6 +268,23 @@ package struct BrokerState: Sendable {
         for (digest, dueAt) in orphans.sorted(by: { $0.value < $1.value }) where dueAt <= now.milliseconds {
             orphans[digest] = nil
             if !records.refers(to: digest) { step.removals.append(digest) }
+        }
+    }
+
+    /// A broker that was away itself (a suspended host, a disk that took its time) has heard nobody meanwhile: that time
+    /// counts against no worker. What they sent is still to come.
+    private mutating func forgiveAbsence(_ now: Instant) {
+        let gap = now.elapsed(since: lastTickAt)
+        lastTickAt = now.milliseconds
+        guard gap > configuration.leaseMilliseconds / 3 else { return }
+        for id in leases.keys {
+            guard let clock = leases[id] else { continue }
+            leases[id]?.expiresAt = min(clock.expiresAt + gap, now.milliseconds + configuration.leaseMilliseconds)
+            leases[id]?.grantedAt = min(clock.grantedAt + gap, now.milliseconds)
+        }
+        for session in workers.keys {
+            guard let worker = workers[session] else { continue }
+            workers[session]?.lastHeardAt = min(worker.lastHeardAt + gap, now.milliseconds)
         }
     }
 

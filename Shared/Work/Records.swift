@@ -28,6 +28,8 @@ package struct Records: Sendable, Hashable {
     package private(set) var lastOrdinal: UInt64 = 0
     /// How many records refer to each blob of the broker's store.
     private var references: [Digest: Int] = [:]
+    /// How many tasks count on each blob in a worker's memory: two jobs may ask for the same bytes.
+    private var held: [Unneeded.Held: Int] = [:]
 
     package init() {}
 
@@ -39,12 +41,18 @@ package struct Records: Sendable, Hashable {
             insert(job)
             for task in job.tasks {
                 for digest in Self.storedDigests(of: task) { references[digest, default: 0] += 1 }
+                for blob in Self.heldOutputs(of: task) { held[blob, default: 0] += 1 }
             }
         }
     }
 
     /// Whether any record needs this blob of the broker's store.
     package func refers(to digest: Digest) -> Bool { references[digest] != nil }
+
+    /// Whether any unfinished task will read this blob from the session's memory.
+    package func refers(to digest: Digest, in session: SessionID) -> Bool {
+        held[.init(session: session, digest: digest)] != nil
+    }
 
     /// The task a lease names, if that lease is the task's current or last one.
     package func task(of lease: Lease) -> TaskRecord? {
@@ -100,16 +108,18 @@ package struct Records: Sendable, Hashable {
         guard var job = jobs.removeValue(forKey: id) else { return Unneeded() }
         let before = job.tasks
         body(&job)
+        for index in job.tasks.indices where isReleasable(job.tasks[index], in: job) {
+            job.tasks[index].areOutputsReleased = true
+        }
         var unneeded = Unneeded()
         for (old, new) in zip(before, job.tasks) where old != new {
             let stored = (old: Self.storedDigests(of: old), new: Self.storedDigests(of: new))
             for digest in stored.new { references[digest, default: 0] += 1 }
             for digest in stored.old { release(digest, into: &unneeded) }
-        }
-        for index in job.tasks.indices where isReleasable(job.tasks[index], in: job) {
-            job.tasks[index].areOutputsReleased = true
-            guard let session = job.tasks[index].session else { continue }
-            unneeded.held += job.tasks[index].outputs.map { .init(session: session, digest: $0.ref.digest) }
+            for blob in Self.heldOutputs(of: new) { held[blob, default: 0] += 1 }
+            for blob in Self.heldOutputs(of: old) { release(blob, into: &unneeded) }
+            // Nobody will ever read the outputs of a job that ended before they were made.
+            if new.areOutputsReleased, old.state != .done { unneeded.held += Self.outputsInMemory(of: new) }
         }
         if job.state.isTerminal { unfinished.remove(id) }
         jobs[id] = job
@@ -129,6 +139,26 @@ package struct Records: Sendable, Hashable {
             references[digest] = nil
             unneeded.stored.append(digest)
         }
+    }
+
+    private mutating func release(_ blob: Unneeded.Held, into unneeded: inout Unneeded) {
+        guard let count = held[blob] else { return }
+        if count > 1 {
+            held[blob] = count - 1
+        } else {
+            held[blob] = nil
+            unneeded.held.append(blob)
+        }
+    }
+
+    /// Blobs in a worker's memory that a task keeps alive.
+    private static func heldOutputs(of task: TaskRecord) -> [Unneeded.Held] {
+        task.state == .done && !task.areOutputsReleased ? outputsInMemory(of: task) : []
+    }
+
+    private static func outputsInMemory(of task: TaskRecord) -> [Unneeded.Held] {
+        guard !task.specification.durableOutputs, let session = task.session else { return [] }
+        return task.outputs.map { .init(session: session, digest: $0.ref.digest) }
     }
 
     /// Blobs of the broker's store that a task keeps alive: client uploads, its checkpoint, its durable outputs.

@@ -191,7 +191,9 @@ package struct WorkerState: Sendable {
             if !effects.contains(where: isHello) { effects += sayHello(now) }
         case .beatAcknowledgement(let acknowledgement):
             if acknowledgement.drain, !isDraining { effects += beginDraining("drain") }
-            if !acknowledgement.releases.isEmpty { effects.append(.release(acknowledgement.releases)) }
+            // What is not COMMITTED yet cannot be meant: the same bytes were released for an earlier task.
+            let releases = acknowledgement.releases.filter { !isUnconfirmedOutput($0) }
+            if !releases.isEmpty { effects.append(.release(releases)) }
         case .assign(let assign): effects += take(assign, inReplyTo: envelope.sequence, now: now)
         case .checkpointCommitted(let lease, let step):
             if let pending = held[lease]?.checkpoint, pending.step <= step { held[lease]?.checkpoint = nil }
@@ -204,13 +206,21 @@ package struct WorkerState: Sendable {
             }
         case .leaseLost(let lease): effects += lose(lease, reason: "lease_lost")
         case .revoke(let revoke):
-            effects += revoke.yields
+            effects +=
+                revoke.yields
                 ? yield(revoke.lease, reason: revoke.reason) : lose(revoke.lease, reason: revoke.reason)
         case .error(let error):
             if phase == .helloSent { effects.append(.rejected(error)) }
         default: break
         }
         return effects
+    }
+
+    private func isUnconfirmedOutput(_ digest: Digest) -> Bool {
+        held.values.contains { task in
+            guard case .completed(let complete) = task.work else { return false }
+            return complete.outputs.contains { $0.ref.digest == digest }
+        }
     }
 
     private func isWelcome(_ message: Message) -> Bool {

@@ -35,9 +35,21 @@ final class BrokerBench {
         return step.sends
     }
 
-    /// Lets time pass, one tick at the end.
+    /// Lets time pass, with a tick every second and one at the end: a broker that misses its ticks was away itself.
     @discardableResult
     func pass(_ milliseconds: UInt64) -> [Outgoing] {
+        var sends: [Outgoing] = []
+        var left = milliseconds
+        repeat {
+            let step = min(left, 1000)
+            sends += sleep(step)
+            left -= step
+        } while left > 0
+        return sends
+    }
+
+    /// Lets time pass in which the broker does nothing; one tick when it is back.
+    func sleep(_ milliseconds: UInt64) -> [Outgoing] {
         now.milliseconds += milliseconds
         now.unixMilliseconds += milliseconds
         return handle(.tick)

@@ -86,42 +86,36 @@ actor BrokerCore {
     // MARK: One batch
 
     private func handle(_ batch: [Input]) async throws(Failure) {
-        var result = decide(batch)
-        if !result.entries.isEmpty {
-            do throws(Failure) {
-                try await store.commit(result.entries)
-            } catch {
-                try becomeReadOnly(error)
-                // The same messages once more: a read-only broker answers them without writing.
-                result = decide(batch)
+        let now = BootClock.now()
+        var turn = BrokerTurn(batch.map { event(of: $0, now: now) })
+        turn.decide(with: &state, now: now)
+        while let action = turn.next() {
+            switch action {
+            case .commit(let entries):
+                do throws(Failure) {
+                    try await store.commit(entries)
+                    for entry in entries { log(entry) }
+                } catch {
+                    // The same messages once more: a read-only broker answers them without writing.
+                    turn.refused(error, records: try recordsAfter(error), state: &state, now: BootClock.now())
+                }
+            case .send(let sends): for outgoing in sends { await deliver(outgoing) }
+            case .remove(let digests): for digest in digests { await removeBlob(digest) }
             }
         }
-        for outgoing in result.sends { await deliver(outgoing) }
-        for digest in result.removals { await removeBlob(digest) }
+        forgetSilentPeers(now.milliseconds)
         if store.needsCompaction, state.readOnlyReason == nil { await compact() }
         if state.readOnlyReason != nil { try await probe() }
     }
 
-    private func decide(_ batch: [Input]) -> BrokerStep {
-        var result = BrokerStep()
-        let now = BootClock.now()
-        for input in batch {
-            let event: BrokerEvent
-            switch input {
-            case .tick: event = .tick
-            case .unreachable(let session): event = .unreachable(session)
-            case .message(let peer, let envelope):
-                peers[envelope.session] = Peer(id: peer, heardAt: now.milliseconds)
-                event = .received(envelope)
-            }
-            let step = state.handle(event, now: now)
-            result.entries += step.entries
-            result.sends += step.sends
-            result.removals += step.removals
+    private func event(of input: Input, now: Instant) -> BrokerEvent {
+        switch input {
+        case .tick: return .tick
+        case .unreachable(let session): return .unreachable(session)
+        case .message(let peer, let envelope):
+            peers[envelope.session] = Peer(id: peer, heardAt: now.milliseconds)
+            return .received(envelope)
         }
-        forgetSilentPeers(now.milliseconds)
-        for entry in result.entries { log(entry) }
-        return result
     }
 
     private func deliver(_ outgoing: Outgoing) async {
@@ -148,13 +142,14 @@ actor BrokerCore {
 
     // MARK: The ledger's moods
 
-    private func becomeReadOnly(_ failure: Failure) throws(Failure) {
+    /// What is on disk after a commit that failed, where a broker can live with the reason.
+    private func recordsAfter(_ failure: Failure) throws(Failure) -> Records {
         guard failure.code == "ledger_full" || failure.code == "ledger_unwritable" else {
             logger.critical("\(failure)")
             throw failure
         }
         logger.error("the broker is read-only: \(failure)")
-        state.recover(records: try store.load(), readOnly: failure, now: BootClock.now())
+        return try store.load()
     }
 
     private func compact() async {
