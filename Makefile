@@ -16,7 +16,7 @@ unexport ZOETROPE_TARGETS
 unexport OPENBLAS_CORETYPE
 unexport OPENBLAS_L2_SIZE
 
-.PHONY: help setup build build-tests demo test sanitize fuzz chaos soak bench kernel-guard format lint proto proto-check compose-check clean
+.PHONY: help setup build build-tests demo test sim mutants sanitize fuzz chaos soak bench kernel-guard format lint proto proto-check compose-check clean
 
 help: ## this list
 	@echo "Zoetrope: text to video, one service a stage. Verbs:"
@@ -39,6 +39,13 @@ build-tests: setup
 
 test: build-tests ## architecture, unit and end-to-end tests
 	@Tests/run.sh $(SCRATCH)
+
+SEEDS ?= 100000
+FIRST_SEED ?= 1
+
+sim: setup ## run SEEDS=100000 simulated worlds from FIRST_SEED=1 on; TRACE=1 prints all that happens
+	@ZOETROPE_TARGETS=SimulatorMain swift build -c release --scratch-path $(SCRATCH)-simulator --product zoetrope-simulator
+	@nice -n 10 $(SCRATCH)-simulator/release/zoetrope-simulator --seeds $(SEEDS) --first-seed $(FIRST_SEED) $(if $(TRACE),--trace)
 
 sanitize: setup ## test the lower layers with ThreadSanitizer and AddressSanitizer; LAYERS="BusTests" chooses
 	@Tests/sanitize.sh $(LAYERS)

@@ -127,6 +127,9 @@ var targets: [Target] = [
 
     .target(
         name: "TestSupport", dependencies: ["Tensor"], path: "Tests/TestSupport", swiftSettings: swiftStrict),
+    .target(
+        name: "Simulator", dependencies: ["Failure", "Tensor", "Wire", "Work"], path: "Tests/Simulator/World",
+        swiftSettings: swiftStrict),
 
     tests("Tensor", ["Tensor"]),
     tests("Runtime", ["Runtime", argumentParser]),
@@ -135,6 +138,7 @@ var targets: [Target] = [
     tests("Compute", ["Compute", "CKernels", "Tensor", "Runtime"]),
     tests("Checkpoint", ["Checkpoint", "Tensor", "DemoModel"]),
     tests("Work", ["Work", "Wire", "Tensor"]),
+    tests("Simulator", ["Simulator", "Work"]),
     tests("Ledger", ["Ledger", "Work", "Wire", "Tensor"]),
     tests("Model", ["Model", "Compute", "Checkpoint", "Tensor", "Diffusion", "DemoModel"]),
     tests("Diffusion", ["Diffusion", "Checkpoint", "Tensor"], exclude: ["Fixtures"]),
@@ -205,12 +209,17 @@ if Context.environment["ZOETROPE_FUZZ"] != nil {
             name: "FuzzMain", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Main", swiftSettings: swiftStrict))
 }
 
+targets.append(
+    .executableTarget(
+        name: "SimulatorMain", dependencies: ["Simulator", "Work"], path: "Tests/Simulator/Main",
+        swiftSettings: swiftStrict))
+
 var executables: [String: String] = [
     "zoetrope-broker": "BrokerMain", "zoetrope-gateway": "GatewayMain",
     "zoetrope-prompt-upsampler": "PromptUpsamplerMain", "zoetrope-text-encoder": "TextEncoderMain",
     "zoetrope-denoiser": "DenoiserMain", "zoetrope-vae-decoder": "VAEDecoderMain",
     "zoetrope-video-muxer": "VideoMuxerMain", "zoetrope": "CommandLineMain", "zoetrope-bench": "BenchMain",
-    "zoetrope-kernel-guard": "KernelGuardMain",
+    "zoetrope-kernel-guard": "KernelGuardMain", "zoetrope-simulator": "SimulatorMain",
 ]
 
 // MARK: Narrowing

@@ -75,7 +75,8 @@ guard() {
 }
 
 phase architecture --filter '^ArchitectureTests\.'
-phase unit --skip '^(ArchitectureTests|EndToEndTests)\.'
+phase unit --skip '^(ArchitectureTests|SimulatorTests|EndToEndTests)\.'
+phase simulator --filter '^SimulatorTests\.'
 guard
 phase end-to-end --no-parallel --filter '^EndToEndTests\.'
 

@@ -9,8 +9,11 @@ enum Layers {
         ["Ledger", "Request"],
         ["Stage", "FuzzTargets"],
         services.map { "\($0)Service" },
-        services.map { "\($0)Main" } + ["BenchMain", "KernelGuardMain"],
+        services.map { "\($0)Main" } + ["BenchMain", "KernelGuardMain", "SimulatorMain"],
     ]
+
+    /// Libraries of the tests: no product depends on them, so they have no layer.
+    static let testing: Set<String> = ["TestSupport", "Simulator"]
 
     static let services = [
         "Broker", "Gateway", "PromptUpsampler", "TextEncoder", "Denoiser", "VAEDecoder", "VideoMuxer", "CommandLine",
