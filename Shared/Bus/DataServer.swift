@@ -46,6 +46,7 @@ package actor DataServer {
     var counted = Statistics()
     private let budgetBytes: Int
     private let idleLimit: Duration
+    private let deafLimit: Duration
     private var reservedBytes = 0
     private var nextIdentity: UInt64 = 0
     private var outbox: Outbox
@@ -58,15 +59,17 @@ package actor DataServer {
     ///   - sink: takes blobs that peers bring; nil refuses them.
     ///   - budgetBytes: what the windows of all transfers may add up to.
     ///   - idleLimit: after so long without a sign of life from its peer a transfer is dropped.
+    ///   - deafLimit: the same while other transfers need its share of the budget.
     package init(
         loop: BusLoop, session: SessionID, source: any BlobSource, sink: (any BlobSink)? = nil,
-        budgetBytes: Int = 1 << 30, idleLimit: Duration = .seconds(60)
+        budgetBytes: Int = 1 << 30, idleLimit: Duration = .seconds(60), deafLimit: Duration = .seconds(5)
     ) {
         self.loop = loop
         self.source = source
         self.sink = sink
         self.budgetBytes = budgetBytes
         self.idleLimit = idleLimit
+        self.deafLimit = deafLimit
         outbox = Outbox(session: session)
         logger = Logger(label: "zoetrope.bus.data-server")
     }
@@ -187,8 +190,8 @@ package actor DataServer {
             abandon(key, Failure("malformed", "sequence \(key.sequence) has opened a transfer that is under way"))
             return false
         }
-        let isFull = sendings.count + receivings.count >= DataServer.transferLimit
-        guard !isFull, reservedBytes == 0 || reservedBytes + bytes <= budgetBytes else {
+        if !hasRoom(for: bytes) { dropDeaf(for: bytes) }
+        guard hasRoom(for: bytes) else {
             counted.turnedAway += 1
             reply(.busy(retryAfterMilliseconds: DataServer.busyMilliseconds), to: key)
             return false
@@ -196,6 +199,24 @@ package actor DataServer {
         reservedBytes += bytes
         counted.peakReservedBytes = max(counted.peakReservedBytes, reservedBytes)
         return true
+    }
+
+    private func hasRoom(for bytes: Int) -> Bool {
+        sendings.count + receivings.count < DataServer.transferLimit
+            && (reservedBytes == 0 || reservedBytes + bytes <= budgetBytes)
+    }
+
+    /// Peers that have stopped reading or sending must not keep the budget from those that would: the longest silent
+    /// goes first, and no more of them than needed.
+    private func dropDeaf(for bytes: Int) {
+        let limit = ContinuousClock.now - deafLimit
+        let silent =
+            sendings.map { (key: $0.key, since: $0.value.lastActivity) }
+            + receivings.filter { !$0.value.isCommitting }.map { (key: $0.key, since: $0.value.lastActivity) }
+        for (key, since) in silent.sorted(by: { $0.since < $1.since }) where since < limit {
+            if hasRoom(for: bytes) { return }
+            drop(key)
+        }
     }
 
     /// Forgets a transfer and returns its share of the budget.

@@ -55,6 +55,32 @@ import Wire
         }
     }
 
+    @Test("a peer that stops reading loses its share of the budget to one that reads")
+    func deafPeer() async throws {
+        try await Cell.run { cell in
+            let memory = MemoryStore(budgetBytes: 1 << 20)
+            let digest = memory.insert(pattern(1000))
+            let server = DataServer(
+                loop: cell.loop, session: .random(), source: memory, budgetBytes: 100, deafLimit: .milliseconds(200))
+            let endpoint = try await server.bind(cell.ipc("d.sock"), insecure: false).description
+            let get = try frame(.get(Get(digest: digest, offset: 0, length: 1000, window: 60)))
+            let deaf = try BarePeer(ZMQ_DEALER, connect: endpoint)
+            deaf.send([get])
+            guard case .chunk = try await answer(deaf) else { throw Failure("no_chunk", "") }
+            let other = try BarePeer(ZMQ_DEALER, connect: endpoint)
+            var refusals = 0
+            while true {
+                other.send([get])
+                let answer = try await answer(other)
+                if case .chunk = answer { break }
+                guard case .busy = answer else { throw Failure("unexpected", "\(answer)") }
+                refusals += 1
+            }
+            #expect(refusals > 0)
+            #expect(await server.statistics.activeTransfers == 1)
+        }
+    }
+
     @Test("what was awaited for a stopped transfer does not reach the next one under the same sequence")
     func reopenedAfterStop() async throws {
         try await Cell.run { cell in
