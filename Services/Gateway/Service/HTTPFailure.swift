@@ -58,6 +58,14 @@ package struct HTTPFailure: Error, Sendable {
         }
     }
 
+    /// The answer to a body that ends early or is framed wrongly: the client's doing, not ours.
+    static func brokenBody(_ error: any Error) -> HTTPFailure {
+        HTTPFailure(
+            .badRequest,
+            Failure(
+                "body_incomplete", "The request body broke off: \(error).", remedy: "Send the request again."))
+    }
+
     /// The error in OpenAI's form: `{"error": {"message", "type", "param", "code"}}`.
     package func response() -> Response {
         let kind =

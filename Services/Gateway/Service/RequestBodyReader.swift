@@ -36,6 +36,8 @@ enum RequestBodyReader {
                 Failure(
                     "body_too_large", "The request body exceeds \(limitBytes) bytes.",
                     remedy: "A request is a prompt and a few numbers; shorten it."))
+        } catch {
+            throw HTTPFailure.brokenBody(error)
         }
     }
 }

@@ -58,6 +58,8 @@ struct TensorRoutes: Sendable {
             throw HTTPFailure(
                 .contentTooLarge,
                 Failure("body_too_large", "The file exceeds \(Self.limitBytes) bytes.", remedy: "Latents are smaller."))
+        } catch {
+            throw HTTPFailure.brokenBody(error)
         }
     }
 
