@@ -84,6 +84,44 @@ def damaged_frames(context):
     return f"{sum(answers.values())} refusals of 8 kinds, {replies - 1} strikes answered, the render unharmed"
 
 
+@case("26b", "HTTP rubbish: broken requests, endless headers and bodies, 150 slow clients",
+      "refused; others are served")
+def http_rubbish(context):
+    cluster = context.cluster()
+    address = ("127.0.0.1", cluster.port)
+    before = cluster.gateway.rss()
+    head = b"POST /v1/videos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    rubbish = [
+        os.urandom(2000), b"GET " + b"/" * 200_000 + b" HTTP/1.1\r\n\r\n", b"\r\n" * 50_000,
+        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 50_000 + b"\r\n",
+        head + b"Content-Length: 99999999999999\r\n\r\n" + b"x" * 300_000,
+        head + b"Content-Length: -1\r\n\r\n{}", head + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        head + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\n{}\n\r\n0\r\n\r\n",
+        head + b"Content-Length: 60000\r\n\r\n" + b"[" * 60_000,
+    ]
+    codes = {}
+    for _ in range(5):
+        for text in rubbish:
+            with socket.create_connection(address, timeout=5) as peer:
+                try:
+                    peer.sendall(text)
+                    peer.shutdown(socket.SHUT_WR)
+                    line = peer.recv(100).split(b"\r\n")[0].decode("latin-1")
+                except OSError:
+                    line = "hung up"
+                code = line.split(" ")[1] if " " in line and line.startswith("HTTP") else line or "hung up"
+                codes[code] = codes.get(code, 0) + 1
+    slow = [socket.create_connection(address, timeout=5) for _ in range(150)]
+    for peer in slow:
+        context.later(peer.close)
+        peer.sendall(b"POST /v1/videos HTTP/1.1\r\nHost:")
+    cluster.finish(context.submit(cluster, "short"))
+    grown = cluster.gateway.rss() - before
+    if any(code[0] in "25" for code in codes) or grown > 128 << 20 or not cluster.gateway.is_alive:
+        raise Wrong(f"{codes}, the gateway grew by {grown >> 20} MiB")
+    return f"answers {codes}, the gateway grew by {grown >> 20} MiB; a job beside 150 open requests completed"
+
+
 @case("27a", "endless message of 1-byte frames from an admitted peer",
       "the broker is limited and restarted; jobs survive")
 def endless_message(context):

@@ -2,11 +2,13 @@
 
 import json
 import random
+import signal
 import struct
 import time
 
 import freeze
 import history
+import stranger
 from chaos import Skip, case
 from cluster import STAGES, Wrong, wait
 
@@ -189,6 +191,38 @@ def slow_consumer(context):
     return f"the other job completed meanwhile, the decoder grew by {max(0, peak - before) >> 20} MiB"
 
 
+@case("22b", "24 raw peers ask for 32 MB each and never read", "the sender's memory stays within its budget")
+def deaf_peers(context):
+    cluster = context.cluster()
+    count = 8 << 20
+    header = json.dumps({"x": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]}}).encode()
+    status, stored = cluster.ask(
+        "POST", "/v1/tensors", struct.pack("<Q", len(header)) + header + bytes(4 * count),
+        {"Content-Type": "application/octet-stream"})
+    if status != 200:
+        raise Wrong(f"the tensor was refused: {stored}")
+    before, peak, peers = cluster.broker.rss(), 0, []
+    for _ in range(24):
+        peer = stranger.Peer(f"{cluster.run}/broker-data.sock")
+        context.later(peer.close)
+        body = (stranger.data(1, bytes.fromhex(stored["id"])) + stranger.number(3, 4 * count)
+                + stranger.number(4, 64 << 20))
+        peer.send(stranger.frame(stranger.GET, body, stranger.session()))
+        peers.append(peer)
+    for _ in range(60):
+        peak = max(peak, cluster.broker.rss() - before)
+        time.sleep(0.05)
+    began = time.monotonic()
+    cluster.finish(context.submit(cluster, "short"))
+    took = time.monotonic() - began
+    if took > 30:
+        raise Wrong(f"a job beside them took {took:.0f} s")
+    if peak > 400 << 20:
+        raise Wrong(f"the broker grew by {peak >> 20} MiB")
+    return (f"24 × 32 MB wanted, the broker grew by {peak >> 20} MiB (its budget is 256 MiB); a job beside "
+            f"them took {took:.0f} s")
+
+
 @case(23, "every start order; workers that come after the jobs", "work at the first beat; nothing is lost")
 def start_orders(context):
     shuffle = random.Random(23)
@@ -217,6 +251,28 @@ def start_orders(context):
     for job in jobs:
         late.finish(job)
     return f"4 orders, ready {max(took):.1f} s after the last start; 3 jobs waited for their workers"
+
+
+@case("31b", "a deploy: every worker is replaced by SIGTERM while renders run", "nothing lost, no attempt spent")
+def deploy(context):
+    cluster = context.cluster(lease=5, workers={"denoiser": 2, "vae-decoder": 2})
+    jobs = []
+    for stage in STAGES + ["denoiser"]:
+        for member in cluster.workers_of(stage):
+            jobs.append(context.submit(cluster, "long"))
+            cluster.wait_held(jobs[-1], "denoiser", step=1)
+            member.signal(signal.SIGTERM)
+            wait(f"{member.name} has left", lambda: not member.is_alive, 30)
+            if member.process.returncode not in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
+                raise Wrong(f"{member.name} left with {member.process.returncode}")
+            member.start()
+    for job in jobs:
+        cluster.finish(job, 240)
+    reasons = history.check(cluster).reasons
+    spent = {reason: count for reason, count in reasons.items() if reason in ("expired", "failed", "stalled")}
+    if spent:
+        raise Wrong(f"leases that cost something ended: {reasons}")
+    return f"{len(jobs)} renders through {len(jobs)} replacements; leases handed back: {reasons or 'none'}"
 
 
 @case(32, "decoder kill -9 at three moments of a decode", "decoded again; frames equal")

@@ -140,11 +140,6 @@ def run_case(entry, options):
 ELSEWHERE = [
     (28, "ZAP handler stalls or dies", "sessions live; new ones time out; watchdog restarts", "CURVE is not there yet"),
     (29, "key revoked", "no new handshake; session ignored; leases reassigned", "CURVE is not there yet"),
-    (5, "worker dies between STORED and COMPLETE", "blob is garbage, task resumed",
-     "crash points between two messages need the simulator (`make sim`)"),
-    (9, "power loss of the broker's machine", "nothing acknowledged is lost",
-     "needs a disk that forgets what was not flushed: the simulator's lost fsync; `synchronous=FULL` is asserted at "
-     "every start"),
     (31, "rolling upgrade, two releases side by side", "both work", "there is no earlier release yet"),
 ]
 
@@ -181,6 +176,7 @@ def main():
     options = parser.parse_args()
     options.bin = os.path.abspath(options.bin)
     import cases_broker  # noqa: F401  (they register themselves)
+    import cases_disk  # noqa: F401
     import cases_hostile  # noqa: F401
     import cases_network  # noqa: F401
     import cases_workers  # noqa: F401
