@@ -74,10 +74,18 @@ guard() {
     esac
 }
 
+# The chaos harness's judge against histories that it must refuse.
+checker() {
+    echo
+    echo "== chaos checker"
+    if python3 Tests/Chaos/checker_test.py; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
 phase architecture --filter '^ArchitectureTests\.'
 phase unit --skip '^(ArchitectureTests|SimulatorTests|EndToEndTests)\.'
 phase simulator --filter '^SimulatorTests\.'
 guard
+checker
 phase end-to-end --no-parallel --filter '^EndToEndTests\.'
 
 echo

@@ -175,6 +175,9 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave the folders of the clusters")
     options = parser.parse_args()
     options.bin = os.path.abspath(options.bin)
+    import checker_test
+    if checker_test.failures():
+        sys.exit(f"chaos: the checker misjudges histories: {checker_test.failures()}")
     import cases_broker  # noqa: F401  (they register themselves)
     import cases_disk  # noqa: F401
     import cases_hostile  # noqa: F401
