@@ -47,6 +47,9 @@ sim: setup ## run SEEDS=100000 simulated worlds from FIRST_SEED=1 on; TRACE=1 pr
 	@ZOETROPE_TARGETS=SimulatorMain swift build -c release --scratch-path $(SCRATCH)-simulator --product zoetrope-simulator
 	@nice -n 10 $(SCRATCH)-simulator/release/zoetrope-simulator --seeds $(SEEDS) --first-seed $(FIRST_SEED) $(if $(TRACE),--trace)
 
+mutants: setup ## switch off one rule at a time; a test must notice. MUTANTS="fence watchdog" chooses, UPDATE_DOCS=1 writes the table
+	@nice -n 10 Tests/mutants.py --scratch $(SCRATCH)-mutants $(if $(UPDATE_DOCS),--update-docs) $(MUTANTS)
+
 sanitize: setup ## test the lower layers with ThreadSanitizer and AddressSanitizer; LAYERS="BusTests" chooses
 	@Tests/sanitize.sh $(LAYERS)
 

@@ -128,18 +128,20 @@ var targets: [Target] = [
     .target(
         name: "TestSupport", dependencies: ["Tensor"], path: "Tests/TestSupport", swiftSettings: swiftStrict),
     .target(
+        name: "CLostFsync", path: "Tests/LostFsync", publicHeadersPath: "include", cSettings: cStrict),
+    .target(
         name: "Simulator", dependencies: ["Failure", "Tensor", "Wire", "Work"], path: "Tests/Simulator/World",
         swiftSettings: swiftStrict),
 
     tests("Tensor", ["Tensor"]),
     tests("Runtime", ["Runtime", argumentParser]),
     tests("Wire", ["Wire", "CWire", "CPlatform", "Tensor"], exclude: ["Golden"]),
-    tests("Bus", ["Bus", "CZeroMQ", "Runtime", "Wire", "Tensor"]),
+    tests("Bus", ["Bus", "CLostFsync", "CZeroMQ", "Runtime", "Wire", "Tensor"]),
     tests("Compute", ["Compute", "CKernels", "Tensor", "Runtime"]),
     tests("Checkpoint", ["Checkpoint", "Tensor", "DemoModel"]),
     tests("Work", ["Work", "Wire", "Tensor"]),
     tests("Simulator", ["Simulator", "Work"]),
-    tests("Ledger", ["Ledger", "Work", "Wire", "Tensor"]),
+    tests("Ledger", ["Ledger", "CLostFsync", "Work", "Wire", "Tensor"]),
     tests("Model", ["Model", "Compute", "Checkpoint", "Tensor", "Diffusion", "DemoModel"]),
     tests("Diffusion", ["Diffusion", "Checkpoint", "Tensor"], exclude: ["Fixtures"]),
     tests("Text", ["Text"], exclude: ["Fixtures"]),

@@ -52,6 +52,9 @@ package final class BlobStore: BlobSource, BlobSink {
                 "store_in_use", "another process has \(directory) open", field: "store",
                 remedy: "Stop it, or give each broker a data directory of its own.")
         }
+        // The folders' own names must outlast a power cut, or every blob goes with them.
+        guard cs_directory_sync(directory) == 0 else { throw BlobStore.ioError("flush", directory) }
+        _ = cs_directory_sync("\(directory)/..")
         removeLeftovers()
         index()
     }

@@ -13,7 +13,7 @@ enum Layers {
     ]
 
     /// Libraries of the tests: no product depends on them, so they have no layer.
-    static let testing: Set<String> = ["TestSupport", "Simulator"]
+    static let testing: Set<String> = ["TestSupport", "Simulator", "CLostFsync"]
 
     static let services = [
         "Broker", "Gateway", "PromptUpsampler", "TextEncoder", "Denoiser", "VAEDecoder", "VideoMuxer", "CommandLine",
