@@ -140,6 +140,7 @@ package struct BrokerState: Sendable {
         step = BrokerStep()
         switch event {
         case .received(let envelope): receive(envelope, now: now)
+        case .stored(let digest): keep(digest, now: now)
         case .unreachable(let session): lostContact(session, now: now)
         case .tick: tick(now)
         }
@@ -181,6 +182,12 @@ package struct BrokerState: Sendable {
         for digest in digests where !records.refers(to: digest) {
             orphans[digest] = now.milliseconds + configuration.leftoverMilliseconds
         }
+    }
+
+    /// Whoever brought the blob may be about to refer to it. If nobody does, it is removed later.
+    private mutating func keep(_ digest: Digest, now: Instant) {
+        guard !records.refers(to: digest) else { return }
+        orphans[digest] = max(orphans[digest] ?? 0, now.milliseconds + configuration.leftoverMilliseconds)
     }
 
     // MARK: The two ways out
@@ -265,7 +272,8 @@ package struct BrokerState: Sendable {
             forgetOldJobs(now)
         }
         dismissSilentWorkers(now)
-        for (digest, dueAt) in orphans.sorted(by: { $0.value < $1.value }) where dueAt <= now.milliseconds {
+        let due = orphans.filter { $0.value <= now.milliseconds }
+        for (digest, _) in due.sorted(by: { inOrder($0, $1) }) {
             orphans[digest] = nil
             if !records.refers(to: digest) { step.removals.append(digest) }
         }
@@ -307,3 +315,6 @@ package struct BrokerState: Sendable {
 // Dictionaries have no order; whatever leaves the machine must have one, so that a seed replays exactly.
 func inOrder(_ left: SessionID, _ right: SessionID) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }
 func inOrder(_ left: TaskID, _ right: TaskID) -> Bool { (left.job, left.name) < (right.job, right.name) }
+private func inOrder(_ left: (key: Digest, value: UInt64), _ right: (key: Digest, value: UInt64)) -> Bool {
+    left.value != right.value ? left.value < right.value : left.key.bytes.lexicographicallyPrecedes(right.key.bytes)
+}

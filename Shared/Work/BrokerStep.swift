@@ -4,6 +4,8 @@ package import Wire
 package enum BrokerEvent: Sendable {
     /// A message from the session in its envelope; answers go to that session.
     case received(Envelope)
+    /// A blob of the store was stored, or found there by somebody who brings it: a reference to it may be under way.
+    case stored(Digest)
     /// A message to this session could not be sent: its peer is gone or its queue is full.
     case unreachable(SessionID)
     /// Comes about every 100 ms; leases, backoff, conflated events and retention hang on it.

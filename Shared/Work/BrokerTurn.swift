@@ -18,7 +18,7 @@ package struct BrokerTurn: Sendable {
         /// Write all of these in one transaction and wait until they are on disk.
         case commit([LedgerEntry])
         case send([Outgoing])
-        /// Delete these blobs from the store.
+        /// Delete these blobs from the store, save those that somebody has brought again since `decide`.
         case remove([Digest])
     }
 

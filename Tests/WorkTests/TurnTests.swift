@@ -129,4 +129,17 @@ struct TurnTests {
         bench.broker.recover(records: records, readOnly: nil, now: bench.now)
         #expect(bench.beat(worker, running: [mux]).acknowledgements.allSatisfy { $0.releases.isEmpty })
     }
+
+    @Test("a blob that is brought again stays for another while, and leaves when nobody refers to it")
+    func broughtAgain() {
+        let bench = BrokerBench { $0.leftoverMilliseconds = 60_000 }
+        _ = bench.handle(.stored(digest(5)))
+        bench.pass(59_000)
+        _ = bench.handle(.stored(digest(5)))
+        bench.pass(59_000)
+        #expect(bench.removals.isEmpty)
+        bench.pass(2000)
+        #expect(bench.removals == [digest(5)])
+        #expect(bench.broker.footprint.blobs == 0)
+    }
 }

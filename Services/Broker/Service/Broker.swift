@@ -90,14 +90,16 @@ package actor Broker: Service {
         let loop = try BusLoop(name: "broker-bus")
         do throws(Failure) {
             let session = SessionID.random()
+            let sink = AnnouncedStore(blobs)
             let data = DataServer(
-                loop: loop, session: session, source: blobs, sink: blobs, budgetBytes: Self.dataBudgetBytes)
+                loop: loop, session: session, source: blobs, sink: sink, budgetBytes: Self.dataBudgetBytes)
             let (dataEndpoints, locations) = try await bindData(data)
             let server = ControlServer(loop: loop, session: session, epoch: store.epoch)
             var state = makeState(epoch: store.epoch, records: records, locations: locations)
             state.noteStored(blobs.digests, now: BootClock.now())
             let core = BrokerCore(
                 state: state, store: store, server: server, removeBlob: { blobs.remove($0) }, logger: logger)
+            sink.announce { await core.expect($0) }
             let control = try await bindControl(server)
             parts = begin(loop: loop, server: server, data: data, core: core, ledger: ledger)
             let addresses = BrokerAddresses(

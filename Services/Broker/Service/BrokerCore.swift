@@ -13,6 +13,7 @@ import Work
 actor BrokerCore {
     private enum Input {
         case message(PeerID, Envelope)
+        case stored(Digest)
         case unreachable(SessionID)
         case tick
     }
@@ -35,6 +36,8 @@ actor BrokerCore {
     private var wake: CheckedContinuation<Void, Never>?
     private var isStopping = false
     private var nextProbeAt: UInt64 = 0
+    /// Blobs that peers have brought since the present turn was decided.
+    private var brought: Set<Digest> = []
 
     init(
         state: BrokerState, store: any EntryStore, server: ControlServer,
@@ -54,6 +57,13 @@ actor BrokerCore {
     }
 
     func tick() { enqueue(.tick) }
+
+    /// A peer brings this blob, or has brought it. Told before the store looks whether it is there: a removal that was
+    /// decided earlier spares it from now on.
+    func expect(_ digest: Digest) {
+        brought.insert(digest)
+        enqueue(.stored(digest))
+    }
 
     /// Lets `run` return once everything received so far is handled.
     func stop() {
@@ -87,6 +97,7 @@ actor BrokerCore {
 
     private func handle(_ batch: [Input]) async throws(Failure) {
         let now = BootClock.now()
+        brought = []
         var turn = BrokerTurn(batch.map { event(of: $0, now: now) })
         turn.decide(with: &state, now: now)
         while let action = turn.next() {
@@ -100,7 +111,8 @@ actor BrokerCore {
                     turn.refused(error, records: try recordsAfter(error), state: &state, now: BootClock.now())
                 }
             case .send(let sends): for outgoing in sends { await deliver(outgoing) }
-            case .remove(let digests): for digest in digests { await removeBlob(digest) }
+            case .remove(let digests):
+                for digest in digests where !brought.contains(digest) { await removeBlob(digest) }
             }
         }
         forgetSilentPeers(now.milliseconds)
@@ -111,6 +123,7 @@ actor BrokerCore {
     private func event(of input: Input, now: Instant) -> BrokerEvent {
         switch input {
         case .tick: return .tick
+        case .stored(let digest): return .stored(digest)
         case .unreachable(let session): return .unreachable(session)
         case .message(let peer, let envelope):
             peers[envelope.session] = Peer(id: peer, heardAt: now.milliseconds)

@@ -44,6 +44,9 @@ struct Options {
     }
 }
 
+/// At once, so that a seed is known while others still run.
+func say(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
+
 func complain(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 
 func trace(_ options: Options) -> Int32 {
@@ -51,9 +54,9 @@ func trace(_ options: Options) -> Int32 {
     for seed in options.first..<(options.first + options.seeds) {
         var simulation = Simulation(seed: seed, rules: options.rules, isTracing: true)
         simulation.run()
-        for line in simulation.trace { print(line) }
+        for line in simulation.trace { say(line) }
         for violation in simulation.violations {
-            print("seed \(seed): \(violation)")
+            say("seed \(seed): \(violation)")
             status = 1
         }
     }
@@ -77,7 +80,7 @@ func run(_ options: Options) -> Int32 {
             var part = CampaignResult()
             for seed in from..<min(from + 50, end) { part.run(seed, rules: options.rules) }
             let (done, broken) = total.withLock { result in
-                for failure in part.failures { print("seed \(failure.seed): \(failure.violation)") }
+                for failure in part.failures { say("seed \(failure.seed): \(failure.violation)") }
                 result.add(part)
                 return (result.seeds, result.failures.count)
             }
@@ -100,22 +103,22 @@ func run(_ options: Options) -> Int32 {
 
 func summarise(_ result: CampaignResult, elapsed: Double) {
     let hours = Double(result.simulatedMilliseconds) / 3_600_000
-    print(
+    say(
         "\(result.seeds) seeds in \(duration(elapsed)), \(Int(Double(result.seeds) / elapsed)) a second: \(result.events) events, \(Int(hours)) simulated hours"
     )
-    print(
+    say(
         "\(result.jobs) jobs: \(result.done) done, \(result.failed) failed, \(result.dead) dead, \(result.cancelled) cancelled; \(result.grants) leases, \(result.losses) outputs made again"
     )
-    for fault in Fault.allCases { print("\(String(result.faults[fault]).leftPadded(12))  \(fault.name)") }
+    for fault in Fault.allCases { say("\(String(result.faults[fault]).leftPadded(12))  \(fault.name)") }
     var kinds: [Invariant: (count: Int, first: UInt64)] = [:]
     for failure in result.failures {
         let known = kinds[failure.violation.invariant]
         kinds[failure.violation.invariant] = ((known?.count ?? 0) + 1, min(known?.first ?? .max, failure.seed))
     }
     for (invariant, found) in kinds.sorted(by: { $0.value.count > $1.value.count }) {
-        print("broken: \(invariant.rawValue), \(found.count) seeds, the first \(found.first)")
+        say("broken: \(invariant.rawValue), \(found.count) seeds, the first \(found.first)")
     }
-    print("\(result.failures.count) violations")
+    say("\(result.failures.count) violations")
 }
 
 extension String {

@@ -37,6 +37,8 @@ package enum Invariant: String, Sendable, CaseIterable, Hashable {
     case truth = "clients are told the truth"
     /// A job that must fail fails, one that kills its workers is DEAD after the limit, and neither is ever DONE.
     case containment = "bad jobs end badly and alone"
+    /// Inputs that are lost or damaged are made again: no job fails for the want of them.
+    case remaking = "what is lost is made again"
     /// A damaged frame is refused, an undamaged one understood as it was meant.
     case frames = "frames arrive whole or not at all"
     /// Volatile tables hold nothing of what is over.

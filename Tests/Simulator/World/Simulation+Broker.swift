@@ -17,6 +17,8 @@ final class BrokerProcess {
     var turn: BrokerTurn?
     var writing: [LedgerEntry] = []
     var crashPoint: CrashPoint?
+    /// Blobs that somebody has brought since the present turn was decided.
+    var brought: Set<Digest> = []
     var frozenUntil: UInt64 = 0
     var frozenFor: UInt64 = 0
     var nextProbeAt: UInt64 = 0
@@ -106,6 +108,15 @@ extension Simulation {
         enqueue(.received(envelope))
     }
 
+    /// Somebody brings a blob: the broker hears of it before the store looks whether it is there.
+    mutating func bring(_ content: Content) {
+        guard let broker else { return }
+        let digest = content.digest
+        broker.brought.insert(digest)
+        store.put(content, now: now)
+        enqueue(.stored(digest))
+    }
+
     mutating func enqueue(_ event: BrokerEvent) {
         guard let broker else { return }
         broker.inbox.append(event)
@@ -116,6 +127,7 @@ extension Simulation {
         while self.broker === broker, broker.turn == nil, !broker.inbox.isEmpty {
             let events = broker.inbox
             broker.inbox.removeAll(keepingCapacity: true)
+            broker.brought = []
             var turn = BrokerTurn(events)
             turn.decide(with: &broker.state, now: brokerClock)
             go(on: turn, of: broker)
@@ -147,7 +159,7 @@ extension Simulation {
                     count(.crashAfterSends)
                     return crashBroker()
                 }
-                for digest in digests {
+                for digest in digests where !broker.brought.contains(digest) {
                     guard let content = Content(digest) else { continue }
                     note("blob \(content.description) is removed")
                     store.remove(content)

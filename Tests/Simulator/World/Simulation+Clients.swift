@@ -83,7 +83,7 @@ extension Simulation {
         case .waiting:
             if let upload = wanted.upload {
                 guard let broker, broker.frozenUntil <= now, !ledger.isFull else { return }
-                store.put(upload, now: now)
+                bring(upload)
             }
             tell(.submit(wanted.submit), number, plan)
             if isHappening(.repeatedSubmit), random.below(4) == 0 {

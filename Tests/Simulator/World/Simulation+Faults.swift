@@ -102,6 +102,11 @@ extension Simulation {
             case .poison, .hopeless:
                 if end == .done { history.violate(.containment, "\(id) must not succeed and is DONE") }
             case .ordinary:
+                // An upload is nobody's to make again.
+                let upload = plans[job.plan].upload
+                if end == .failed, job.code == "input_missing", upload.map({ !harmed.contains($0) }) ?? true {
+                    history.violate(.remaking, "\(id) failed for the want of an input")
+                }
                 guard plan.isQuiet else { break }
                 if end != .done { history.violate(.noWaste, "\(id) is \(end) without any fault: \(job.code)") }
                 for task in job.tasks where task.grants != 1 {

@@ -184,7 +184,7 @@ extension Simulation {
     private mutating func put(_ content: Content, _ number: Int) -> Stored {
         guard let broker, broker.frozenUntil <= now, links[number].data <= now else { return .unreachable }
         guard !ledger.isFull else { return .full }
-        store.put(content, now: now)
+        bring(content)
         return .done
     }
 
