@@ -273,8 +273,8 @@ def cancel_race(context):
         if answer["deleted"] != (won == "cancelled") or won not in outcomes:
             raise Wrong(f"the client heard {answer}, the job is {won}")
         outcomes[won] += 1
-        if won == "completed":
-            typical = max(0.1, typical * 0.9)
+        # Closes in on the moment at which both are likely.
+        typical = min(10, max(0.1, typical * (0.7 if won == "completed" else 1.15)))
     if min(outcomes.values()) == 0:
         raise Wrong(f"no race took place: {outcomes}")
     return f"{outcomes['cancelled']} cancelled, {outcomes['completed']} completed first; every answer was true"

@@ -25,10 +25,18 @@ def path_of(cluster):
 
 def record(cluster):
     """Begins to record; before the first job."""
-    wait("the ledger is there", lambda: os.path.exists(path_of(cluster)), 20)
-    with sqlite3.connect(path_of(cluster), timeout=20) as database:
-        database.executescript(TRIGGER)
-    database.close()
+    def is_installed():
+        if not os.path.exists(path_of(cluster)):
+            return False
+        database = sqlite3.connect(path_of(cluster), timeout=20)
+        try:
+            database.executescript(TRIGGER)
+            return True
+        except sqlite3.OperationalError:
+            return False  # the broker has not made its tables yet
+        finally:
+            database.close()
+    wait("the ledger is there", is_installed, 20)
 
 
 def entries(cluster):
