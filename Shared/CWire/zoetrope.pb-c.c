@@ -2257,7 +2257,142 @@ void   zoetrope__dead_retry__free_unpacked
   assert(message->base.descriptor == &zoetrope__dead_retry__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[47] =
+void   zoetrope__key_ring__init
+                     (Zoetrope__KeyRing         *message)
+{
+  static const Zoetrope__KeyRing init_value = ZOETROPE__KEY_RING__INIT;
+  *message = init_value;
+}
+size_t zoetrope__key_ring__get_packed_size
+                     (const Zoetrope__KeyRing *message)
+{
+  assert(message->base.descriptor == &zoetrope__key_ring__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__key_ring__pack
+                     (const Zoetrope__KeyRing *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__key_ring__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__key_ring__pack_to_buffer
+                     (const Zoetrope__KeyRing *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__key_ring__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__KeyRing *
+       zoetrope__key_ring__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__KeyRing *)
+     protobuf_c_message_unpack (&zoetrope__key_ring__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__key_ring__free_unpacked
+                     (Zoetrope__KeyRing *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__key_ring__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__ticket_request__init
+                     (Zoetrope__TicketRequest         *message)
+{
+  static const Zoetrope__TicketRequest init_value = ZOETROPE__TICKET_REQUEST__INIT;
+  *message = init_value;
+}
+size_t zoetrope__ticket_request__get_packed_size
+                     (const Zoetrope__TicketRequest *message)
+{
+  assert(message->base.descriptor == &zoetrope__ticket_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__ticket_request__pack
+                     (const Zoetrope__TicketRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__ticket_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__ticket_request__pack_to_buffer
+                     (const Zoetrope__TicketRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__ticket_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__TicketRequest *
+       zoetrope__ticket_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__TicketRequest *)
+     protobuf_c_message_unpack (&zoetrope__ticket_request__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__ticket_request__free_unpacked
+                     (Zoetrope__TicketRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__ticket_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__ticket_answer__init
+                     (Zoetrope__TicketAnswer         *message)
+{
+  static const Zoetrope__TicketAnswer init_value = ZOETROPE__TICKET_ANSWER__INIT;
+  *message = init_value;
+}
+size_t zoetrope__ticket_answer__get_packed_size
+                     (const Zoetrope__TicketAnswer *message)
+{
+  assert(message->base.descriptor == &zoetrope__ticket_answer__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__ticket_answer__pack
+                     (const Zoetrope__TicketAnswer *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__ticket_answer__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__ticket_answer__pack_to_buffer
+                     (const Zoetrope__TicketAnswer *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__ticket_answer__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__TicketAnswer *
+       zoetrope__ticket_answer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__TicketAnswer *)
+     protobuf_c_message_unpack (&zoetrope__ticket_answer__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__ticket_answer__free_unpacked
+                     (Zoetrope__TicketAnswer *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__ticket_answer__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[50] =
 {
   {
     "session",
@@ -2823,6 +2958,42 @@ static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[47] 
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "key_ring",
+    96,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, key_ring),
+    &zoetrope__key_ring__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ticket_request",
+    97,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, ticket_request),
+    &zoetrope__ticket_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ticket",
+    98,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, ticket),
+    &zoetrope__ticket_answer__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   13,   /* field[13] = accepted */
@@ -2854,6 +3025,7 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   10,   /* field[10] = goodbye */
   5,   /* field[5] = hello */
   3,   /* field[3] = in_reply_to */
+  47,   /* field[47] = key_ring */
   30,   /* field[30] = lease_lost */
   7,   /* field[7] = need_hello */
   40,   /* field[40] = not_here */
@@ -2869,11 +3041,13 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   35,   /* field[35] = stop */
   39,   /* field[39] = stored */
   12,   /* field[12] = submit */
+  49,   /* field[49] = ticket */
+  48,   /* field[48] = ticket_request */
   4,   /* field[4] = trace */
   16,   /* field[16] = watch */
   6,   /* field[6] = welcome */
 };
-static const ProtobufCIntRange zoetrope__envelope__number_ranges[6 + 1] =
+static const ProtobufCIntRange zoetrope__envelope__number_ranges[7 + 1] =
 {
   { 1, 0 },
   { 16, 5 },
@@ -2881,7 +3055,8 @@ static const ProtobufCIntRange zoetrope__envelope__number_ranges[6 + 1] =
   { 48, 23 },
   { 64, 32 },
   { 80, 42 },
-  { 0, 47 }
+  { 96, 47 },
+  { 0, 50 }
 };
 const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
 {
@@ -2891,10 +3066,10 @@ const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
   "Zoetrope__Envelope",
   "zoetrope",
   sizeof(Zoetrope__Envelope),
-  47,
+  50,
   zoetrope__envelope__field_descriptors,
   zoetrope__envelope__field_indices_by_name,
-  6,  zoetrope__envelope__number_ranges,
+  7,  zoetrope__envelope__number_ranges,
   (ProtobufCMessageInit) zoetrope__envelope__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -3057,7 +3232,7 @@ const ProtobufCMessageDescriptor zoetrope__location__descriptor =
   (ProtobufCMessageInit) zoetrope__location__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__tcplocation__field_descriptors[2] =
+static const ProtobufCFieldDescriptor zoetrope__tcplocation__field_descriptors[3] =
 {
   {
     "address",
@@ -3083,15 +3258,28 @@ static const ProtobufCFieldDescriptor zoetrope__tcplocation__field_descriptors[2
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "key",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TCPLocation, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__tcplocation__field_indices_by_name[] = {
   0,   /* field[0] = address */
+  2,   /* field[2] = key */
   1,   /* field[1] = port */
 };
 static const ProtobufCIntRange zoetrope__tcplocation__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor zoetrope__tcplocation__descriptor =
 {
@@ -3101,7 +3289,7 @@ const ProtobufCMessageDescriptor zoetrope__tcplocation__descriptor =
   "Zoetrope__TCPLocation",
   "zoetrope",
   sizeof(Zoetrope__TCPLocation),
-  2,
+  3,
   zoetrope__tcplocation__field_descriptors,
   zoetrope__tcplocation__field_indices_by_name,
   1,  zoetrope__tcplocation__number_ranges,
@@ -5575,7 +5763,7 @@ const ProtobufCMessageDescriptor zoetrope__revoke__descriptor =
   (ProtobufCMessageInit) zoetrope__revoke__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__get__field_descriptors[4] =
+static const ProtobufCFieldDescriptor zoetrope__get__field_descriptors[5] =
 {
   {
     "digest",
@@ -5625,17 +5813,31 @@ static const ProtobufCFieldDescriptor zoetrope__get__field_descriptors[4] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "ticket",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Get, ticket),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__get__field_indices_by_name[] = {
   0,   /* field[0] = digest */
   2,   /* field[2] = length */
   1,   /* field[1] = offset */
+  4,   /* field[4] = ticket */
   3,   /* field[3] = window */
 };
-static const ProtobufCIntRange zoetrope__get__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__get__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 20, 4 },
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor zoetrope__get__descriptor =
 {
@@ -5645,10 +5847,10 @@ const ProtobufCMessageDescriptor zoetrope__get__descriptor =
   "Zoetrope__Get",
   "zoetrope",
   sizeof(Zoetrope__Get),
-  4,
+  5,
   zoetrope__get__field_descriptors,
   zoetrope__get__field_indices_by_name,
-  1,  zoetrope__get__number_ranges,
+  2,  zoetrope__get__number_ranges,
   (ProtobufCMessageInit) zoetrope__get__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -5818,7 +6020,7 @@ const ProtobufCMessageDescriptor zoetrope__blob_name__descriptor =
   (ProtobufCMessageInit) zoetrope__blob_name__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__put_open__field_descriptors[2] =
+static const ProtobufCFieldDescriptor zoetrope__put_open__field_descriptors[3] =
 {
   {
     "digest",
@@ -5844,15 +6046,29 @@ static const ProtobufCFieldDescriptor zoetrope__put_open__field_descriptors[2] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "ticket",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__PutOpen, ticket),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__put_open__field_indices_by_name[] = {
   0,   /* field[0] = digest */
   1,   /* field[1] = size */
+  2,   /* field[2] = ticket */
 };
-static const ProtobufCIntRange zoetrope__put_open__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__put_open__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 20, 2 },
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor zoetrope__put_open__descriptor =
 {
@@ -5862,10 +6078,10 @@ const ProtobufCMessageDescriptor zoetrope__put_open__descriptor =
   "Zoetrope__PutOpen",
   "zoetrope",
   sizeof(Zoetrope__PutOpen),
-  2,
+  3,
   zoetrope__put_open__field_descriptors,
   zoetrope__put_open__field_indices_by_name,
-  1,  zoetrope__put_open__number_ranges,
+  2,  zoetrope__put_open__number_ranges,
   (ProtobufCMessageInit) zoetrope__put_open__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -6574,6 +6790,198 @@ const ProtobufCMessageDescriptor zoetrope__dead_retry__descriptor =
   zoetrope__dead_retry__field_indices_by_name,
   1,  zoetrope__dead_retry__number_ranges,
   (ProtobufCMessageInit) zoetrope__dead_retry__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__key_ring__field_descriptors[3] =
+{
+  {
+    "keys",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Zoetrope__KeyRing, n_keys),
+    offsetof(Zoetrope__KeyRing, keys),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ticket_key",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__KeyRing, ticket_key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "unix_milliseconds",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__KeyRing, unix_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__key_ring__field_indices_by_name[] = {
+  0,   /* field[0] = keys */
+  1,   /* field[1] = ticket_key */
+  2,   /* field[2] = unix_milliseconds */
+};
+static const ProtobufCIntRange zoetrope__key_ring__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor zoetrope__key_ring__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.KeyRing",
+  "KeyRing",
+  "Zoetrope__KeyRing",
+  "zoetrope",
+  sizeof(Zoetrope__KeyRing),
+  3,
+  zoetrope__key_ring__field_descriptors,
+  zoetrope__key_ring__field_indices_by_name,
+  1,  zoetrope__key_ring__number_ranges,
+  (ProtobufCMessageInit) zoetrope__key_ring__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__ticket_request__field_descriptors[5] =
+{
+  {
+    "direction",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TicketRequest, direction),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "digest",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TicketRequest, digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "holder",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TicketRequest, holder),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "consumer",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TicketRequest, consumer),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lease",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TicketRequest, lease),
+    &zoetrope__lease__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__ticket_request__field_indices_by_name[] = {
+  3,   /* field[3] = consumer */
+  1,   /* field[1] = digest */
+  0,   /* field[0] = direction */
+  2,   /* field[2] = holder */
+  4,   /* field[4] = lease */
+};
+static const ProtobufCIntRange zoetrope__ticket_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor zoetrope__ticket_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.TicketRequest",
+  "TicketRequest",
+  "Zoetrope__TicketRequest",
+  "zoetrope",
+  sizeof(Zoetrope__TicketRequest),
+  5,
+  zoetrope__ticket_request__field_descriptors,
+  zoetrope__ticket_request__field_indices_by_name,
+  1,  zoetrope__ticket_request__number_ranges,
+  (ProtobufCMessageInit) zoetrope__ticket_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__ticket_answer__field_descriptors[1] =
+{
+  {
+    "ticket",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TicketAnswer, ticket),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__ticket_answer__field_indices_by_name[] = {
+  0,   /* field[0] = ticket */
+};
+static const ProtobufCIntRange zoetrope__ticket_answer__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor zoetrope__ticket_answer__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.TicketAnswer",
+  "TicketAnswer",
+  "Zoetrope__TicketAnswer",
+  "zoetrope",
+  sizeof(Zoetrope__TicketAnswer),
+  1,
+  zoetrope__ticket_answer__field_descriptors,
+  zoetrope__ticket_answer__field_indices_by_name,
+  1,  zoetrope__ticket_answer__number_ranges,
+  (ProtobufCMessageInit) zoetrope__ticket_answer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue zoetrope__job_state__enum_values_by_number[7] =

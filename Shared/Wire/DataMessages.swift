@@ -4,12 +4,15 @@ package struct Get: Sendable, Hashable {
     package var offset: UInt64
     package var length: UInt64
     package var window: UInt32
+    /// The broker's permission; needed by holders behind CURVE.
+    package var ticket: Ticket?
 
-    package init(digest: Digest, offset: UInt64, length: UInt64, window: UInt32) {
+    package init(digest: Digest, offset: UInt64, length: UInt64, window: UInt32, ticket: Ticket? = nil) {
         self.digest = digest
         self.offset = offset
         self.length = length
         self.window = window
+        self.ticket = ticket
     }
 }
 
@@ -44,9 +47,12 @@ package struct Credit: Sendable, Hashable {
 package struct PutOpen: Sendable, Hashable {
     package var digest: Digest
     package var size: UInt64
+    /// The broker's permission; needed by stores behind CURVE.
+    package var ticket: Ticket?
 
-    package init(digest: Digest, size: UInt64) {
+    package init(digest: Digest, size: UInt64, ticket: Ticket? = nil) {
         self.digest = digest
         self.size = size
+        self.ticket = ticket
     }
 }

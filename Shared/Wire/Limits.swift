@@ -24,6 +24,8 @@ package enum Limits {
     /// Parts of an incident: its message, and the end of a process.
     package static let incidentBytes = 512
     package static let unknownFields = 16
+    /// Keys that one broker admits.
+    package static let admittedKeys = 1024
     /// Bytes a sender may have outstanding before it waits for credit.
     package static let defaultWindowBytes = 8 * 1024 * 1024
     /// The largest tensor a peer may announce: 161 frames of 1360×768 RGB float32 and room to spare.

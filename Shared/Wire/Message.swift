@@ -49,6 +49,10 @@ package enum Message: Sendable, Hashable {
     case deadPage(DeadPage)
     /// Answered by `accepted` with the new job.
     case deadRetry(DeadRetry)
+    // Security 0x06xx
+    case keyRing(KeyRing)
+    case ticketRequest(TicketRequest)
+    case ticket(Ticket)
 }
 
 /// What travels with every message.

@@ -62,6 +62,10 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
     case deadPage = 0x0504
     case deadRetry = 0x0505
 
+    case keyRing = 0x0601
+    case ticketRequest = 0x0602
+    case ticket = 0x0603
+
     /// The name in logs and in docs/protocol.md.
     package var description: String {
         switch self {
@@ -107,6 +111,9 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
         case .deadQuery: "DEAD_QUERY"
         case .deadPage: "DEAD_PAGE"
         case .deadRetry: "DEAD_RETRY"
+        case .keyRing: "KEY_RING"
+        case .ticketRequest: "TICKET_REQUEST"
+        case .ticket: "TICKET"
         }
     }
 
@@ -115,12 +122,12 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
         switch self {
         case .hello, .beat, .refuse, .checkpoint, .complete, .fail: .worker
         case .welcome, .needHello, .beatAcknowledgement, .accepted, .status, .event, .cancelOutcome, .cluster, .assign,
-            .checkpointCommitted, .committed, .leaseLost, .revoke, .draining, .deadPage:
+            .checkpointCommitted, .committed, .leaseLost, .revoke, .draining, .deadPage, .keyRing, .ticket:
             .broker
         case .goodbye: [.worker, .client]
         case .error: .any
-        case .submit, .query, .watch, .cancel, .clusterQuery, .clientHello: [.client, .worker]
-        case .drain, .deadQuery, .deadRetry: .client
+        case .clusterQuery, .ticketRequest: [.client, .worker]
+        case .submit, .query, .watch, .cancel, .clientHello, .drain, .deadQuery, .deadRetry: .client
         case .get, .stop, .putOpen, .putChunk, .putDone: .consumer
         case .chunk, .stored, .notHere, .busy: .store
         case .credit: [.store, .consumer]
@@ -179,6 +186,9 @@ extension Message {
         case .deadQuery: .deadQuery
         case .deadPage: .deadPage
         case .deadRetry: .deadRetry
+        case .keyRing: .keyRing
+        case .ticketRequest: .ticketRequest
+        case .ticket: .ticket
         }
     }
 }

@@ -9,6 +9,7 @@ extension Packer {
         result.pointee.offset = get.offset
         result.pointee.length = get.length
         result.pointee.window = get.window
+        if let ticket = get.ticket { result.pointee.ticket = try bytes(ticket.bytes) }
         return result
     }
 
@@ -39,6 +40,7 @@ extension Packer {
         let result = try make(zoetrope__put_open__init)
         result.pointee.digest = try digest(open.digest)
         result.pointee.size = open.size
+        if let ticket = open.ticket { result.pointee.ticket = try bytes(ticket.bytes) }
         return result
     }
 

@@ -15,7 +15,8 @@ extension Packer {
         if try packClient(envelope.message, into: result) { return result }
         if try packWork(envelope.message, into: result) { return result }
         if try packData(envelope.message, into: result) { return result }
-        _ = try packAdministration(envelope.message, into: result)
+        if try packAdministration(envelope.message, into: result) { return result }
+        _ = try packSecurity(envelope.message, into: result)
         return result
     }
 

@@ -92,6 +92,10 @@ extension Packer {
             tcp.pointee.port = UInt32(port)
             result.pointee.kind_case = ZOETROPE__LOCATION__KIND_TCP
             result.pointee.tcp = tcp
+        case .curve(let address, let port, let key):
+            let keyed = try self.location(.tcp(address: address, port: port))
+            keyed.pointee.tcp.pointee.key = try bytes(key.bytes)
+            return keyed
         case .ipc(let host, let socket):
             try Bounds.check(socket: socket, "location")
             let ipc = try make(zoetrope__ipclocation__init)

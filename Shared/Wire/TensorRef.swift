@@ -4,6 +4,8 @@ package import Tensor
 package enum Location: Sendable, Hashable {
     /// A data-plane ROUTER at an IPv4 or IPv6 address (textual form) and port.
     case tcp(address: String, port: UInt16)
+    /// The same behind CURVE: only the owner of the secret half of `key` can be the holder.
+    case curve(address: String, port: UInt16, key: PublicKey)
     /// A data-plane ROUTER on this host: the file name (no slash) of a socket inside the run directory of the broker
     /// whose host identity is `host` (boot id + run directory); usable only where that identity is ours.
     case ipc(host: String, socket: String)

@@ -5,7 +5,9 @@ import Failure
 extension Unpacker {
     func get(_ raw: Zoetrope__Get) throws(Failure) -> Get {
         try visit(raw.base)
-        return Get(digest: try digest(raw.digest), offset: raw.offset, length: raw.length, window: raw.window)
+        return Get(
+            digest: try digest(raw.digest), offset: raw.offset, length: raw.length, window: raw.window,
+            ticket: try ticket(raw.ticket))
     }
 
     func chunk(_ raw: Zoetrope__Chunk) throws(Failure) -> Chunk {
@@ -26,7 +28,7 @@ extension Unpacker {
 
     func putOpen(_ raw: Zoetrope__PutOpen) throws(Failure) -> PutOpen {
         try visit(raw.base)
-        return PutOpen(digest: try digest(raw.digest), size: raw.size)
+        return PutOpen(digest: try digest(raw.digest), size: raw.size, ticket: try ticket(raw.ticket))
     }
 
     func busy(_ raw: Zoetrope__Busy) throws(Failure) -> UInt32 {

@@ -106,7 +106,9 @@ extension Unpacker {
             try visit(tcp.base)
             let address = try text(tcp.address, "location.address")
             try Bounds.check(address: address, port: Int(tcp.port), "location")
-            return .tcp(address: address, port: UInt16(tcp.port))
+            guard tcp.key.len > 0 else { return .tcp(address: address, port: UInt16(tcp.port)) }
+            return .curve(
+                address: address, port: UInt16(tcp.port), key: try publicKey(tcp.key, "location.key"))
         case ZOETROPE__LOCATION__KIND_IPC:
             let ipc = try required(raw.ipc, "location.ipc")
             try visit(ipc.base)

@@ -73,12 +73,21 @@ extension Lease: Codable {
 }
 
 extension Location: Codable {
-    private enum CodingKeys: String, CodingKey { case address, port, host, socket }
+    private enum CodingKeys: String, CodingKey { case address, port, key, host, socket }
 
     package init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         if let address = try container.decodeIfPresent(String.self, forKey: .address) {
-            self = .tcp(address: address, port: try container.decode(UInt16.self, forKey: .port))
+            let port = try container.decode(UInt16.self, forKey: .port)
+            guard let text = try container.decodeIfPresent(String.self, forKey: .key) else {
+                self = .tcp(address: address, port: port)
+                return
+            }
+            guard let key = PublicKey(text: text) else {
+                throw DecodingError.dataCorruptedError(
+                    forKey: .key, in: container, debugDescription: "\(text) is no key")
+            }
+            self = .curve(address: address, port: port, key: key)
         } else {
             self = .ipc(
                 host: try container.decode(String.self, forKey: .host),
@@ -92,6 +101,10 @@ extension Location: Codable {
         case .tcp(let address, let port):
             try container.encode(address, forKey: .address)
             try container.encode(port, forKey: .port)
+        case .curve(let address, let port, let key):
+            try container.encode(address, forKey: .address)
+            try container.encode(port, forKey: .port)
+            try container.encode(key.description, forKey: .key)
         case .ipc(let host, let socket):
             try container.encode(host, forKey: .host)
             try container.encode(socket, forKey: .socket)

@@ -65,6 +65,10 @@ enum Samples {
         ])
     static let chunk = Chunk(digest: digest(4), offset: 3 << 32, length: 1 << 20, crc: 0xdead_beef)
 
+    static func key(_ seed: UInt8) -> PublicKey { PublicKey(bytes: digest(seed).bytes)! }
+    static let ticketKey = TicketKey(bytes: digest(14).bytes)!
+    static let ticketTerms = TicketTerms(direction: .put, digest: digest(15), consumer: key(3))
+
     static let messages: [Message] = [
         .hello(hello),
         .welcome(Welcome(beatMilliseconds: 1000, leaseMilliseconds: 15_000, storeLocations: ref.locations)),
@@ -78,7 +82,8 @@ enum Samples {
         .cluster(
             ClusterStatus(
                 workers: [
-                    .init(worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300,
+                    .init(
+                        worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300,
                         isDraining: true)
                 ], queuedJobs: 4, runningJobs: 1, isDraining: true)),
         .clientHello, .assign(assign), .refuse(Refuse(lease: lease, code: "busy")),
@@ -103,6 +108,9 @@ enum Samples {
         .deadQuery(DeadQuery(job: "", before: "j-0002", limit: 4)),
         .deadPage(DeadPage(jobs: [deadJob], hasMore: true)),
         .deadRetry(DeadRetry(job: "j-0001", idempotencyKey: "key-2")),
+        .keyRing(KeyRing(keys: [key(1), key(2)], ticketKey: ticketKey, unixMilliseconds: 1_790_000_000_000)),
+        .ticketRequest(TicketRequest(terms: ticketTerms, holder: key(2), lease: lease)),
+        .ticket(ticketKey.issue(ticketTerms, fence: 7, expiresAtUnixMilliseconds: 1_790_000_060_000)),
     ]
 
     static func envelope(_ message: Message) -> Envelope {

@@ -65,6 +65,9 @@ typedef struct Zoetrope__Incident Zoetrope__Incident;
 typedef struct Zoetrope__DeadJob Zoetrope__DeadJob;
 typedef struct Zoetrope__DeadPage Zoetrope__DeadPage;
 typedef struct Zoetrope__DeadRetry Zoetrope__DeadRetry;
+typedef struct Zoetrope__KeyRing Zoetrope__KeyRing;
+typedef struct Zoetrope__TicketRequest Zoetrope__TicketRequest;
+typedef struct Zoetrope__TicketAnswer Zoetrope__TicketAnswer;
 
 
 /* --- enums --- */
@@ -142,7 +145,10 @@ typedef enum {
   ZOETROPE__ENVELOPE__BODY_DRAINING = 81,
   ZOETROPE__ENVELOPE__BODY_DEAD_QUERY = 82,
   ZOETROPE__ENVELOPE__BODY_DEAD_PAGE = 83,
-  ZOETROPE__ENVELOPE__BODY_DEAD_RETRY = 84
+  ZOETROPE__ENVELOPE__BODY_DEAD_RETRY = 84,
+  ZOETROPE__ENVELOPE__BODY_KEY_RING = 96,
+  ZOETROPE__ENVELOPE__BODY_TICKET_REQUEST = 97,
+  ZOETROPE__ENVELOPE__BODY_TICKET = 98
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ZOETROPE__ENVELOPE__BODY__CASE)
 } Zoetrope__Envelope__BodyCase;
 
@@ -198,6 +204,9 @@ struct  Zoetrope__Envelope
     Zoetrope__DeadQuery *dead_query;
     Zoetrope__DeadPage *dead_page;
     Zoetrope__DeadRetry *dead_retry;
+    Zoetrope__KeyRing *key_ring;
+    Zoetrope__TicketRequest *ticket_request;
+    Zoetrope__TicketAnswer *ticket;
   };
 };
 #define ZOETROPE__ENVELOPE__INIT \
@@ -268,10 +277,14 @@ struct  Zoetrope__TCPLocation
    */
   ProtobufCBinaryData address;
   uint32_t port;
+  /*
+   * the holder's CURVE key; empty = neither encrypted nor authenticated
+   */
+  ProtobufCBinaryData key;
 };
 #define ZOETROPE__TCPLOCATION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__tcplocation__descriptor) \
-    , {0,NULL}, 0 }
+    , {0,NULL}, 0, {0,NULL} }
 
 
 struct  Zoetrope__IPCLocation
@@ -739,10 +752,11 @@ struct  Zoetrope__Get
   uint64_t offset;
   uint64_t length;
   uint32_t window;
+  ProtobufCBinaryData ticket;
 };
 #define ZOETROPE__GET__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__get__descriptor) \
-    , {0,NULL}, 0, 0, 0 }
+    , {0,NULL}, 0, 0, 0, {0,NULL} }
 
 
 struct  Zoetrope__Chunk
@@ -784,10 +798,11 @@ struct  Zoetrope__PutOpen
   ProtobufCMessage base;
   ProtobufCBinaryData digest;
   uint64_t size;
+  ProtobufCBinaryData ticket;
 };
 #define ZOETROPE__PUT_OPEN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__put_open__descriptor) \
-    , {0,NULL}, 0 }
+    , {0,NULL}, 0, {0,NULL} }
 
 
 struct  Zoetrope__Busy
@@ -920,6 +935,61 @@ struct  Zoetrope__DeadRetry
 #define ZOETROPE__DEAD_RETRY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__dead_retry__descriptor) \
     , {0,NULL}, {0,NULL} }
+
+
+struct  Zoetrope__KeyRing
+{
+  ProtobufCMessage base;
+  /*
+   * whom the worker's data socket admits
+   */
+  size_t n_keys;
+  ProtobufCBinaryData *keys;
+  /*
+   * verifies tickets for this worker
+   */
+  ProtobufCBinaryData ticket_key;
+  /*
+   * the broker's clock, by which tickets expire
+   */
+  uint64_t unix_milliseconds;
+};
+#define ZOETROPE__KEY_RING__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__key_ring__descriptor) \
+    , 0,NULL, {0,NULL}, 0 }
+
+
+struct  Zoetrope__TicketRequest
+{
+  ProtobufCMessage base;
+  /*
+   * 1 = GET, 2 = PUT
+   */
+  uint32_t direction;
+  ProtobufCBinaryData digest;
+  ProtobufCBinaryData holder;
+  ProtobufCBinaryData consumer;
+  /*
+   * absent: a gateway or client
+   */
+  Zoetrope__Lease *lease;
+};
+#define ZOETROPE__TICKET_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__ticket_request__descriptor) \
+    , 0, {0,NULL}, {0,NULL}, {0,NULL}, NULL }
+
+
+struct  Zoetrope__TicketAnswer
+{
+  ProtobufCMessage base;
+  /*
+   * version, fence, expiry, HMAC-SHA-256
+   */
+  ProtobufCBinaryData ticket;
+};
+#define ZOETROPE__TICKET_ANSWER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__ticket_answer__descriptor) \
+    , {0,NULL} }
 
 
 /* Zoetrope__Envelope methods */
@@ -1872,6 +1942,63 @@ Zoetrope__DeadRetry *
 void   zoetrope__dead_retry__free_unpacked
                      (Zoetrope__DeadRetry *message,
                       ProtobufCAllocator *allocator);
+/* Zoetrope__KeyRing methods */
+void   zoetrope__key_ring__init
+                     (Zoetrope__KeyRing         *message);
+size_t zoetrope__key_ring__get_packed_size
+                     (const Zoetrope__KeyRing   *message);
+size_t zoetrope__key_ring__pack
+                     (const Zoetrope__KeyRing   *message,
+                      uint8_t             *out);
+size_t zoetrope__key_ring__pack_to_buffer
+                     (const Zoetrope__KeyRing   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__KeyRing *
+       zoetrope__key_ring__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__key_ring__free_unpacked
+                     (Zoetrope__KeyRing *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__TicketRequest methods */
+void   zoetrope__ticket_request__init
+                     (Zoetrope__TicketRequest         *message);
+size_t zoetrope__ticket_request__get_packed_size
+                     (const Zoetrope__TicketRequest   *message);
+size_t zoetrope__ticket_request__pack
+                     (const Zoetrope__TicketRequest   *message,
+                      uint8_t             *out);
+size_t zoetrope__ticket_request__pack_to_buffer
+                     (const Zoetrope__TicketRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__TicketRequest *
+       zoetrope__ticket_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__ticket_request__free_unpacked
+                     (Zoetrope__TicketRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__TicketAnswer methods */
+void   zoetrope__ticket_answer__init
+                     (Zoetrope__TicketAnswer         *message);
+size_t zoetrope__ticket_answer__get_packed_size
+                     (const Zoetrope__TicketAnswer   *message);
+size_t zoetrope__ticket_answer__pack
+                     (const Zoetrope__TicketAnswer   *message,
+                      uint8_t             *out);
+size_t zoetrope__ticket_answer__pack_to_buffer
+                     (const Zoetrope__TicketAnswer   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__TicketAnswer *
+       zoetrope__ticket_answer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__ticket_answer__free_unpacked
+                     (Zoetrope__TicketAnswer *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Zoetrope__Envelope_Closure)
@@ -2024,6 +2151,15 @@ typedef void (*Zoetrope__DeadPage_Closure)
 typedef void (*Zoetrope__DeadRetry_Closure)
                  (const Zoetrope__DeadRetry *message,
                   void *closure_data);
+typedef void (*Zoetrope__KeyRing_Closure)
+                 (const Zoetrope__KeyRing *message,
+                  void *closure_data);
+typedef void (*Zoetrope__TicketRequest_Closure)
+                 (const Zoetrope__TicketRequest *message,
+                  void *closure_data);
+typedef void (*Zoetrope__TicketAnswer_Closure)
+                 (const Zoetrope__TicketAnswer *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -2083,6 +2219,9 @@ extern const ProtobufCMessageDescriptor zoetrope__incident__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__dead_job__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__dead_page__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__dead_retry__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__key_ring__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__ticket_request__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__ticket_answer__descriptor;
 
 PROTOBUF_C__END_DECLS
 
