@@ -3,24 +3,32 @@ import Glibc
 
 /// Binding a ROUTER safely: no open port by accident, no live socket file taken away, no stale one in the way.
 enum Binding {
-    /// - Parameter insecure: whether a TCP address that other hosts reach may be bound without encryption.
+    /// - Parameters:
+    ///   - insecure: whether a TCP address that other hosts reach may be bound without encryption.
+    ///   - security: puts every TCP address behind CURVE, loopback as well.
     /// - Returns: the endpoint peers connect to, with the real port.
     /// - Throws: `insecure_endpoint`, `endpoint_in_use`, `endpoint_unusable`.
-    static func bind(_ socket: Socket, _ endpoint: Endpoint, insecure: Bool) throws(Failure) -> Endpoint {
-        guard endpoint.isLoopback || insecure else {
+    static func bind(
+        _ socket: Socket, _ endpoint: Endpoint, insecure: Bool, _ security: BusSecurity?
+    ) throws(Failure) -> Endpoint {
+        guard endpoint.isLoopback || insecure || security != nil else {
             throw Failure(
-                "insecure_endpoint", "\(endpoint) is reachable from other hosts and the bus is not encrypted",
+                "insecure_endpoint", "\(endpoint) is reachable from other hosts and this process has no key",
                 field: "endpoint",
-                remedy: "Bind ipc:// or tcp://127.0.0.1, or allow it with --insecure on a network you trust.")
+                remedy: "Make a key with `zoetrope keys new NAME` and give it with --key (docs/security.md); "
+                    + "or bind ipc:// or tcp://127.0.0.1. --insecure allows it without any protection.")
         }
         switch endpoint {
         case .ipc(let path):
             try removeStaleFile(path)
+            socket.servePlainly(isHandled: security != nil)
+            socket.admitOwnUserOnly()
             _ = try socket.bind(endpoint.description)
             socket.own(file: path)
             chmod(path, 0o600)
             return endpoint
         case .tcp(let host, let port):
+            if let security { socket.serveCurve(security.identity) } else { socket.servePlainly(isHandled: false) }
             // libzmq binds addresses and interfaces, not names.
             let address = host == "localhost" ? "127.0.0.1" : host
             let bound = try socket.bind(Endpoint.tcp(host: address, port: port).description)

@@ -12,14 +12,16 @@ package struct BrokerClient: Sendable {
 
     /// Connects and learns where the store is.
     ///
-    /// - Throws: `broker_unreachable` after `timeout`.
+    /// - Throws: `broker_unreachable` or `key_refused` after `timeout`.
     package init(
-        loop: BusLoop, endpoint: Endpoint, runDirectory: RunDirectory, timeout: Duration = .seconds(10)
+        loop: BusLoop, endpoint: Endpoint, runDirectory: RunDirectory, credentials: Credentials? = nil,
+        timeout: Duration = .seconds(10)
     ) async throws(Failure) {
         let identity = SessionID.random()
-        let control = try ControlClient(loop: loop, endpoint: endpoint, session: identity)
+        let control = try ControlClient(loop: loop, endpoint: endpoint, session: identity, credentials: credentials)
         session = BrokerSession(control: control, timeout: timeout)
-        data = DataClient(loop: loop, session: identity, runDirectory: runDirectory)
+        let access = credentials.map { DataAccess(identity: $0.identity, broker: control, timeout: timeout) }
+        data = DataClient(loop: loop, session: identity, runDirectory: runDirectory, access: access)
         do throws(Failure) {
             try await session.start()
         } catch {

@@ -28,6 +28,8 @@ package actor ControlClient {
 
     private static let eventCapacity = 8192
     private static let batch = 64
+    private static let shortestReconnectDelay = Duration.milliseconds(250)
+    private static let longestReconnectDelay = Duration.seconds(5)
 
     package nonisolated let loop: BusLoop
     package nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
@@ -47,20 +49,32 @@ package actor ControlClient {
     private var isClosed = false
     private var pending: [UInt64: Pending] = [:]
     private var nextPending: UInt64 = 0
+    /// Whether the broker turned our key away at the newest try.
+    private var isRefused = false
+    private var failedHandshakes = 0
+    private var reconnectDelay = ControlClient.shortestReconnectDelay
+    private let credentials: Credentials?
     private let logger: Logger
 
     /// Begins to connect; `.connected` tells when the broker answers.
     ///
+    /// - Parameter credentials: who we are and who the broker must be; used on TCP.
     /// - Throws: `endpoint_unusable`, `bus_closed`.
-    package init(loop: BusLoop, endpoint: Endpoint, session: SessionID) throws(Failure) {
+    package init(
+        loop: BusLoop, endpoint: Endpoint, session: SessionID, credentials: Credentials? = nil
+    ) throws(Failure) {
         self.loop = loop
         self.endpoint = endpoint
+        self.credentials = credentials
         outbox = Outbox(session: session)
         logger = Logger(label: "zoetrope.bus.control-client")
         (events, feed) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(ControlClient.eventCapacity))
         let socket = try Socket(loop.context, ZMQ_DEALER)
         SocketProfile.control(socket)
         socket.set(ZMQ_IMMEDIATE, 1)
+        if case .tcp = endpoint, let credentials, let brokerKey = credentials.brokerKey {
+            socket.presentCurve(credentials.identity, to: brokerKey)
+        }
         // Watched before it connects, or the first connection could be missed.
         monitor = try SocketMonitor(socket, loop.context)
         try socket.connect(endpoint.description)
@@ -175,6 +189,15 @@ extension ControlClient {
     }
 
     private func expire(_ identity: UInt64) {
+        if isRefused, let key = credentials?.identity.publicKey {
+            return finish(
+                identity,
+                .failure(
+                    Failure(
+                        "key_refused", "the broker at \(endpoint) does not admit the key \(key)", field: "key",
+                        remedy: "On the broker's machine: zoetrope keys authorize NAME --role ROLE '\(key)'",
+                        retry: .sameWorker)))
+        }
         let state = isConnected ? "is connected but does not answer" : "cannot be reached"
         finish(
             identity,
@@ -205,6 +228,8 @@ extension ControlClient {
             switch event {
             case .connected:
                 isConnected = true
+                isRefused = false
+                reconnectDelay = ControlClient.shortestReconnectDelay
                 feed.yield(.connected)
                 for identity in pending.keys.sorted() { attempt(identity) }
             case .disconnected:
@@ -213,8 +238,35 @@ extension ControlClient {
                 guard isConnected else { continue }
                 isConnected = false
                 feed.yield(.disconnected)
+            case .refused: reconnectLater()
+            case .failed: noteFailedHandshake()
             }
         }
+    }
+
+    /// The key may be authorised meanwhile, but libzmq has given the connection up.
+    private func reconnectLater() {
+        let key = credentials.map { " \($0.identity.publicKey)" } ?? ""
+        if !isRefused { logger.warning("the broker at \(endpoint) does not admit our key\(key); trying again") }
+        isRefused = true
+        loop.reactor.schedule(after: reconnectDelay) { self.assumeIsolated { $0.reconnect() } }
+        reconnectDelay = min(reconnectDelay * 2, ControlClient.longestReconnectDelay)
+    }
+
+    private func reconnect() {
+        guard !isClosed, !isConnected else { return }
+        do throws(Failure) {
+            try socket.connectAgain(endpoint.description)
+        } catch {
+            logger.error("cannot connect again: \(error)")
+        }
+    }
+
+    private func noteFailedHandshake() {
+        failedHandshakes += 1
+        guard failedHandshakes == 3 else { return }
+        let hint = credentials == nil ? "does it want a key (--key)?" : "is its public key the right one?"
+        logger.warning("the broker at \(endpoint) breaks the handshake off: \(hint)")
     }
 
     private func handle(_ parts: ReceivedParts) {

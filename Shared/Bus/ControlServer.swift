@@ -17,6 +17,10 @@ package actor ControlServer {
         package var overflowed: UInt64 = 0
         /// Messages that could not be sent: peer gone or its queue full.
         package var unsent: UInt64 = 0
+        /// Messages that the sender's role may not send.
+        package var forbidden: UInt64 = 0
+        /// Messages of peers whose key was revoked: nobody answers them.
+        package var revoked: UInt64 = 0
     }
 
     /// After so many protocol errors a connection is not listened to any more.
@@ -38,13 +42,16 @@ package actor ControlServer {
     private var registration: UInt64?
     private var isClosed = false
     private var strikes: [PeerID: Int] = [:]
+    private let security: BusSecurity?
     private let logger: Logger
 
     /// - Parameters:
     ///   - session: of this run of the broker.
     ///   - epoch: rises with every start of the broker; workers echo it.
-    package init(loop: BusLoop, session: SessionID, epoch: UInt64) {
+    ///   - security: puts TCP behind CURVE and holds every peer to its role.
+    package init(loop: BusLoop, session: SessionID, epoch: UInt64, security: BusSecurity? = nil) {
         self.loop = loop
+        self.security = security
         outbox = Outbox(session: session, epoch: epoch)
         logger = Logger(label: "zoetrope.bus.control-server")
         (incoming, feed) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(ControlServer.incomingCapacity))
@@ -52,11 +59,11 @@ package actor ControlServer {
 
     /// Listens on `endpoint`, beside the endpoints bound before.
     ///
-    /// - Parameter insecure: permits TCP addresses that other hosts reach; the bus is not encrypted.
+    /// - Parameter insecure: permits TCP addresses that other hosts reach although there is no `security`.
     /// - Returns: where peers connect, with the port that 0 stood for.
     /// - Throws: `insecure_endpoint`, `endpoint_in_use`, `endpoint_unusable`, `bus_closed`.
     package func bind(_ endpoint: Endpoint, insecure: Bool) throws(Failure) -> Endpoint {
-        try Binding.bind(openSocket(), endpoint, insecure: insecure)
+        try Binding.bind(openSocket(), endpoint, insecure: insecure, security)
     }
 
     /// Queues a message for a peer; never waits.
@@ -115,7 +122,13 @@ package actor ControlServer {
     }
 
     private func handle(_ parts: ReceivedParts) {
-        let peer = PeerID(parts[0])
+        let peer = PeerID(parts[0], key: parts.userKey)
+        let principal = peer.key.flatMap { security?.principal(of: $0) }
+        // A peer without a key is our own user's process on ipc, or must not be here.
+        if security != nil, peer.key == nil ? !parts.isFromSocketFile : principal == nil {
+            counters.revoked += 1
+            return
+        }
         guard strikes[peer, default: 0] < ControlServer.strikeLimit else { return }
         guard parts.count == 2 else {
             return strike(peer, Failure("extra_frames", "a control message of \(parts.count - 1) frames; it has one"))
@@ -126,6 +139,9 @@ package actor ControlServer {
         } catch {
             return strike(peer, error)
         }
+        if let objection = principal?.objection(to: envelope.message) {
+            return forbid(objection, peer, principal, inReplyTo: envelope.sequence)
+        }
         counters.received += 1
         if case .dropped = feed.yield((peer, envelope)) {
             counters.overflowed += 1
@@ -134,6 +150,20 @@ package actor ControlServer {
                 retryAfterMilliseconds: 1000)
             send(.error(reply), to: peer, inReplyTo: envelope.sequence)
         }
+    }
+
+    private func forbid(_ objection: String, _ peer: PeerID, _ principal: Principal?, inReplyTo sequence: UInt64) {
+        counters.forbidden += 1
+        // The first says it all; a peer that goes on all day must not fill the disk.
+        if counters.forbidden.nonzeroBitCount == 1 {
+            logger.warning(
+                "forbidden",
+                metadata: [
+                    "principal": "\(principal?.name ?? "")", "reason": "\(objection)",
+                    "times": "\(counters.forbidden)",
+                ])
+        }
+        send(.error(ErrorReply(code: "forbidden", message: objection)), to: peer, inReplyTo: sequence)
     }
 
     private func strike(_ peer: PeerID, _ failure: Failure) {

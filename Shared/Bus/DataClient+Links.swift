@@ -2,10 +2,10 @@ import Failure
 
 // Connections to holders: made on demand, watched, dropped when idle.
 extension DataClient {
-    func openLink(_ endpoint: Endpoint) throws(Failure) -> DataLink {
+    func openLink(_ endpoint: Holder) throws(Failure) -> DataLink {
         if let link = links[endpoint] { return link }
         guard !isClosed else { throw DataClient.closed }
-        let link = try DataLink(endpoint, loop.context)
+        let link = try DataLink(endpoint, access?.identity, loop.context)
         let close: @Sendable () -> Void = { self.assumeIsolated { $0.close() } }
         link.registrations = [
             loop.reactor.register(
@@ -18,20 +18,20 @@ extension DataClient {
         return link
     }
 
-    func removeLink(_ endpoint: Endpoint) {
+    func removeLink(_ endpoint: Holder, because reason: String = "was disconnected") {
         guard let link = links.removeValue(forKey: endpoint) else { return }
         link.close(loop.reactor)
-        for identity in link.transfers { finish(identity, .lost("was disconnected")) }
+        for identity in link.transfers { finish(identity, .lost(reason)) }
     }
 
-    private func drain(_ endpoint: Endpoint) {
+    private func drain(_ endpoint: Holder) {
         guard let link = links[endpoint] else { return }
         for _ in 0..<DataClient.batch {
             guard links[endpoint] === link, link.socket.receive({ handle($0, from: link) }) else { return }
         }
     }
 
-    private func drainMonitor(_ endpoint: Endpoint) {
+    private func drainMonitor(_ endpoint: Holder) {
         while let link = links[endpoint], let event = link.monitor.next() {
             switch event {
             case .connected:
@@ -41,6 +41,9 @@ extension DataClient {
                 link.isUp = false
                 // Chunks on their way are gone and the holder forgets us: start over rather than wait for silence.
                 for identity in link.transfers { finish(identity, .lost("closed the connection")) }
+            // libzmq has given this connection up; whoever tries next opens another.
+            case .refused: removeLink(endpoint, because: "does not admit our key")
+            case .failed: break
             }
         }
     }

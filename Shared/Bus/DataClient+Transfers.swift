@@ -33,8 +33,11 @@ extension DataClient {
         switch transfer.work {
         case .fetch:
             message = .get(
-                Get(digest: transfer.digest, offset: 0, length: UInt64(transfer.length), window: UInt32(windowBytes)))
-        case .store: message = .putOpen(PutOpen(digest: transfer.digest, size: UInt64(transfer.length)))
+                Get(
+                    digest: transfer.digest, offset: 0, length: UInt64(transfer.length), window: UInt32(windowBytes),
+                    ticket: transfer.ticket))
+        case .store:
+            message = .putOpen(PutOpen(digest: transfer.digest, size: UInt64(transfer.length), ticket: transfer.ticket))
         }
         let (outcome, sequence) = transmit(message, identity)
         switch outcome {
@@ -114,8 +117,10 @@ extension DataClient {
         case .busy(let milliseconds): wait(identity, milliseconds, envelope.inReplyTo)
         case .error(let reply):
             var failure = Failure(reply)
-            // Damage on the way is worth another try, and so is whatever the disk of the store had.
-            if failure.code == "bad_crc" || failure.code == "io_error" { failure.retry = .sameWorker }
+            // Damage on the way is worth another try, and so is whatever the disk of the store had,
+            // and a ticket that a restarted holder could not verify yet.
+            let isWorthAnother = ["bad_crc", "io_error", "ticket_invalid", "ticket_expired"].contains(failure.code)
+            if isWorthAnother { failure.retry = .sameWorker }
             finish(identity, .failed(failure))
         default:
             finish(identity, .failed(Failure("unexpected", "\(envelope.message.messageKind) from \(link.endpoint)")))

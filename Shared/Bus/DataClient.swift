@@ -18,11 +18,12 @@ package actor DataClient {
     package nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
     package nonisolated let runDirectory: RunDirectory
 
+    let access: DataAccess?
     let windowBytes: Int
     let linkIdleTime: Duration
     let logger: Logger
     var outbox: Outbox
-    var links: [Endpoint: DataLink] = [:]
+    var links: [Holder: DataLink] = [:]
     var transfers: [UInt64: Transfer] = [:]
     /// Transfer by the sequence of its GET or PUT_OPEN.
     var bySequence: [UInt64: UInt64] = [:]
@@ -31,12 +32,14 @@ package actor DataClient {
     private var nextIdentity: UInt64 = 0
 
     /// - Parameters:
+    ///   - access: our key and the way to tickets; nil reaches no holder behind CURVE.
     ///   - windowBytes: what a holder may have under way to us per transfer.
     ///   - linkIdleTime: how long an unused connection is kept.
     package init(
-        loop: BusLoop, session: SessionID, runDirectory: RunDirectory, windowBytes: Int = Limits.defaultWindowBytes,
-        linkIdleTime: Duration = .seconds(60)
+        loop: BusLoop, session: SessionID, runDirectory: RunDirectory, access: DataAccess? = nil,
+        windowBytes: Int = Limits.defaultWindowBytes, linkIdleTime: Duration = .seconds(60)
     ) {
+        self.access = access
         self.loop = loop
         self.runDirectory = runDirectory
         self.windowBytes = windowBytes
@@ -55,10 +58,14 @@ package actor DataClient {
     ///
     /// Locations are tried in order, sockets of our own host first; one more round follows when a connection broke or
     /// bytes arrived damaged.
-    /// - Parameter timeout: how long a holder may be silent before the next one is tried.
+    /// - Parameters:
+    ///   - timeout: how long a holder may be silent before the next one is tried.
+    ///   - lease: of the task that needs it, for the ticket.
     /// - Throws: `input_missing` (`.otherWorker`) when no location serves it, `digest_mismatch` when the bytes a holder
     ///   has are others, `out_of_memory`, `cancelled`, `bus_closed`.
-    package func fetch(_ ref: TensorRef, timeout: Duration) async throws(Failure) -> Tensor {
+    package func fetch(
+        _ ref: TensorRef, timeout: Duration, lease: Lease? = nil
+    ) async throws(Failure) -> Tensor {
         guard ref.byteCount <= Limits.tensorBytes else {
             throw Failure("too_large", "a tensor of \(ref.byteCount) bytes; at most \(Limits.tensorBytes)")
         }
@@ -67,7 +74,7 @@ package actor DataClient {
         for _ in 0..<2 {
             var mayRecover = false
             for endpoint in endpoints(of: ref.locations) {
-                switch await fetch(ref, from: endpoint, timeout) {
+                switch await fetch(ref, from: endpoint, timeout, lease) {
                 case .fetched(let buffer, let digest) where digest == ref.digest:
                     return buffer.tensor(shape: ref.shape, dtype: ref.dtype)
                 case .fetched(_, let digest):
@@ -81,7 +88,7 @@ package actor DataClient {
                 case .failed(let failure):
                     if failure.code == "bus_closed" || failure.code == "out_of_memory" { throw failure }
                     if failure.code == "bad_crc" { damage = failure }
-                    mayRecover = mayRecover || failure.code == "bad_crc"
+                    mayRecover = mayRecover || failure.retry == .sameWorker || failure.code == "bad_crc"
                     reasons.append("\(endpoint): \(failure.code): \(failure.message)")
                 case .cancelled: throw Failure("cancelled", "fetching \(ref.digest) was cancelled")
                 case .stored: break
@@ -102,9 +109,10 @@ package actor DataClient {
     /// - Parameters:
     ///   - locations: addresses of one store, tried in order; the reference names all of them.
     ///   - timeout: how long to go on without progress, through restarts of the store.
+    ///   - lease: of the task that made it, for the ticket.
     /// - Throws: `store_unreachable` (`.sameWorker`), `store_full`, `digest_mismatch`, `cancelled`, `bus_closed`.
     package func store(
-        _ tensor: Tensor, at locations: [Location], timeout: Duration
+        _ tensor: Tensor, at locations: [Location], timeout: Duration, lease: Lease? = nil
     ) async throws(Failure) -> TensorRef {
         let pinned = PinnedTensor(tensor)
         let digest = await Hashing(label: "zoetrope.hash").digest(of: pinned)
@@ -116,7 +124,7 @@ package actor DataClient {
         while true {
             var last = ""
             for endpoint in endpoints {
-                switch await store(pinned, digest, at: endpoint, timeout) {
+                switch await store(pinned, digest, at: endpoint, timeout, lease) {
                 case .stored:
                     return TensorRef(digest: digest, dtype: tensor.dtype, shape: tensor.shape, locations: locations)
                 case .lost(let reason): last = "\(endpoint) \(reason)"
@@ -145,8 +153,8 @@ package actor DataClient {
     static let closed = Failure("bus_closed", "the data client was closed")
 
     /// What can be reached from here, sockets of our own host first.
-    private func endpoints(of locations: [Location]) -> [Endpoint] {
-        let reachable = locations.compactMap { $0.endpoint(in: runDirectory) }
+    private func endpoints(of locations: [Location]) -> [Holder] {
+        let reachable = locations.compactMap { $0.holder(in: runDirectory, isKeyed: access != nil) }
         return reachable.filter(\.isSocketFile) + reachable.filter { !$0.isSocketFile }
     }
 
@@ -158,9 +166,13 @@ package actor DataClient {
 
     // MARK: One attempt
 
-    private func fetch(_ ref: TensorRef, from endpoint: Endpoint, _ timeout: Duration) async -> TransferOutcome {
+    private func fetch(
+        _ ref: TensorRef, from endpoint: Holder, _ timeout: Duration, _ lease: Lease?
+    ) async -> TransferOutcome {
         let buffer: ReceiveBuffer
+        let ticket: Ticket?
         do throws(Failure) {
+            ticket = try await self.ticket(.get, ref.digest, endpoint, lease)
             buffer = try ReceiveBuffer(count: ref.byteCount)
         } catch {
             return .failed(error)
@@ -169,7 +181,7 @@ package actor DataClient {
         // The consumer of ranges hashes on its own thread while chunks arrive.
         async let digest = hash.digest()
         let outcome = await attempt(
-            ref.digest, ref.byteCount, .fetch(buffer: buffer, hash: hash, received: 0), endpoint, timeout)
+            ref.digest, ref.byteCount, .fetch(buffer: buffer, hash: hash, received: 0), endpoint, timeout, ticket)
         hash.finish()
         let found = await digest
         guard case .fetched(let received, _) = outcome else { return outcome }
@@ -177,33 +189,44 @@ package actor DataClient {
     }
 
     private func store(
-        _ pinned: PinnedTensor, _ digest: Digest, at endpoint: Endpoint, _ timeout: Duration
+        _ pinned: PinnedTensor, _ digest: Digest, at endpoint: Holder, _ timeout: Duration, _ lease: Lease?
     ) async -> TransferOutcome {
+        let ticket: Ticket?
+        do throws(Failure) {
+            ticket = try await self.ticket(.put, digest, endpoint, lease)
+        } catch {
+            return .failed(error)
+        }
         let work = Transfer.Work.store(pinned, offset: 0, credit: 0, chunkLimit: 0, isDone: false)
-        return await attempt(digest, pinned.count, work, endpoint, timeout)
+        return await attempt(digest, pinned.count, work, endpoint, timeout, ticket)
+    }
+
+    /// What a holder behind CURVE wants to see; the broker gives it for a minute.
+    private func ticket(
+        _ direction: TicketTerms.Direction, _ digest: Digest, _ holder: Holder, _ lease: Lease?
+    ) async throws(Failure) -> Ticket? {
+        guard let access, let key = holder.key else { return nil }
+        let terms = TicketTerms(direction: direction, digest: digest, consumer: access.identity.publicKey)
+        return try await access.ticket(TicketRequest(terms: terms, holder: key, lease: lease))
     }
 
     private func attempt(
-        _ digest: Digest, _ length: Int, _ work: Transfer.Work, _ endpoint: Endpoint, _ timeout: Duration
+        _ digest: Digest, _ length: Int, _ work: Transfer.Work, _ endpoint: Holder, _ timeout: Duration,
+        _ ticket: Ticket?
     ) async -> TransferOutcome {
         nextIdentity += 1
         let identity = nextIdentity
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let transfer = Transfer(
-                    endpoint: endpoint, digest: digest, length: length, work: work, continuation: continuation,
+                    endpoint: endpoint, ticket: ticket, digest: digest, length: length, work: work,
+                    continuation: continuation,
                     timeout: timeout, deadline: .now + timeout * 10)
                 begin(identity, transfer)
             }
         } onCancel: {
             loop.post { self.assumeIsolated { $0.finish(identity, .cancelled) } }
         }
-    }
-}
-
-extension Endpoint {
-    fileprivate var isSocketFile: Bool {
-        if case .ipc = self { true } else { false }
     }
 }
 

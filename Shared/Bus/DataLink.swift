@@ -4,7 +4,7 @@ import Wire
 
 /// A consumer's connection to one holder of blobs; every transfer with that holder shares it. Bus thread only.
 final class DataLink {
-    let endpoint: Endpoint
+    let endpoint: Holder
     let socket: Socket
     let monitor: SocketMonitor
     var registrations: [UInt64] = []
@@ -13,13 +13,14 @@ final class DataLink {
     var transfers: Set<UInt64> = []
     var lastUse = ContinuousClock.now
 
-    init(_ endpoint: Endpoint, _ context: ZMQContext) throws(Failure) {
+    init(_ endpoint: Holder, _ identity: KeyPair?, _ context: ZMQContext) throws(Failure) {
         self.endpoint = endpoint
         let socket = try Socket(context, ZMQ_DEALER)
         SocketProfile.data(socket)
         socket.set(ZMQ_IMMEDIATE, 1)
+        if let identity, let key = endpoint.key { socket.presentCurve(identity, to: key) }
         monitor = try SocketMonitor(socket, context)
-        try socket.connect(endpoint.description)
+        try socket.connect(endpoint.endpoint.description)
         self.socket = socket
     }
 
@@ -51,7 +52,8 @@ struct Transfer {
         case store(PinnedTensor, offset: Int, credit: Int, chunkLimit: Int, isDone: Bool)
     }
 
-    var endpoint: Endpoint
+    var endpoint: Holder
+    var ticket: Ticket?
     var digest: Digest
     var length: Int
     var work: Work

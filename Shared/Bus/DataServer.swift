@@ -25,6 +25,10 @@ package actor DataServer {
         package var peakReservedBytes = 0
         package var protocolErrors: UInt64 = 0
         package var turnedAway: UInt64 = 0
+        /// GET and PUT_OPEN without a valid ticket.
+        package var refusedTickets: UInt64 = 0
+        /// Messages of peers whose key was revoked.
+        package var revoked: UInt64 = 0
         package var activeTransfers = 0
     }
 
@@ -44,6 +48,7 @@ package actor DataServer {
     var sendings: [TransferKey: Sending] = [:]
     var receivings: [TransferKey: Receiving] = [:]
     var counted = Statistics()
+    private let security: BusSecurity?
     private let budgetBytes: Int
     private let idleLimit: Duration
     private let deafLimit: Duration
@@ -58,12 +63,15 @@ package actor DataServer {
     /// - Parameters:
     ///   - sink: takes blobs that peers bring; nil refuses them.
     ///   - budgetBytes: what the windows of all transfers may add up to.
+    ///   - security: puts TCP behind CURVE and wants a ticket for every transfer there.
     ///   - idleLimit: after so long without a sign of life from its peer a transfer is dropped.
     ///   - deafLimit: the same while other transfers need its share of the budget.
     package init(
         loop: BusLoop, session: SessionID, source: any BlobSource, sink: (any BlobSink)? = nil,
-        budgetBytes: Int = 1 << 30, idleLimit: Duration = .seconds(60), deafLimit: Duration = .seconds(5)
+        security: BusSecurity? = nil, budgetBytes: Int = 1 << 30, idleLimit: Duration = .seconds(60),
+        deafLimit: Duration = .seconds(5)
     ) {
+        self.security = security
         self.loop = loop
         self.source = source
         self.sink = sink
@@ -82,7 +90,7 @@ package actor DataServer {
 
     /// Listens on `endpoint`, beside the endpoints bound before; as `ControlServer.bind`.
     package func bind(_ endpoint: Endpoint, insecure: Bool) throws(Failure) -> Endpoint {
-        try Binding.bind(openSocket(), endpoint, insecure: insecure)
+        try Binding.bind(openSocket(), endpoint, insecure: insecure, security)
     }
 
     /// Ends every transfer and closes the socket.
@@ -131,7 +139,11 @@ package actor DataServer {
     }
 
     private func handle(_ parts: ReceivedParts) {
-        let peer = PeerID(parts[0])
+        let peer = PeerID(parts[0], key: parts.userKey)
+        if let security, peer.key.map({ security.principal(of: $0) == nil }) ?? !parts.isFromSocketFile {
+            counted.revoked += 1
+            return
+        }
         let envelope: Envelope
         do throws(Failure) {
             guard parts.count == 2 || parts.count == 3 else {
@@ -149,14 +161,34 @@ package actor DataServer {
         }
         let opened = TransferKey(peer: peer, sequence: envelope.inReplyTo)
         switch envelope.message {
-        case .get(let get): open(get, TransferKey(peer: peer, sequence: envelope.sequence))
+        case .get(let get):
+            let key = TransferKey(peer: peer, sequence: envelope.sequence)
+            if isPermitted(.get, get.digest, get.ticket, key) { open(get, key) }
         case .credit(let credit): extend(opened, by: Int(credit.bytes))
         case .stop: drop(opened)
-        case .putOpen(let open): accept(open, TransferKey(peer: peer, sequence: envelope.sequence))
+        case .putOpen(let open):
+            let key = TransferKey(peer: peer, sequence: envelope.sequence)
+            if isPermitted(.put, open.digest, open.ticket, key) { accept(open, key) }
         case .putChunk(let chunk): take(chunk, parts[2], opened)
         case .putDone: complete(opened)
         case .error(let error): logger.warning("peer \(peer) reports \(error.code): \(error.message)")
         default: break
+        }
+    }
+
+    /// Peers behind CURVE present the broker's ticket; those on ipc run as our own user.
+    private func isPermitted(
+        _ direction: TicketTerms.Direction, _ digest: Digest, _ ticket: Ticket?, _ key: TransferKey
+    ) -> Bool {
+        guard let security, let consumer = key.peer.key else { return true }
+        do throws(Failure) {
+            try security.check(ticket, TicketTerms(direction: direction, digest: digest, consumer: consumer))
+            return true
+        } catch {
+            counted.refusedTickets += 1
+            logger.warning("peer \(consumer): \(error)")
+            reply(.error(ErrorReply(error)), to: key)
+            return false
         }
     }
 

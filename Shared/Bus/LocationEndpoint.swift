@@ -6,7 +6,7 @@ extension Location {
     /// socket file of another host).
     package func endpoint(in runDirectory: RunDirectory) -> Endpoint? {
         switch self {
-        case .tcp(let address, let port): .tcp(host: address, port: port)
+        case .tcp(let address, let port), .curve(let address, let port, _): .tcp(host: address, port: port)
         case .ipc(let host, let socket):
             host == runDirectory.hostIdentity ? .ipc(path: runDirectory.socketPath(socket)) : nil
         }
@@ -17,7 +17,7 @@ extension Endpoint {
     /// The location to announce for a bound endpoint; nil for one that peers could not connect to as it stands: a
     /// wildcard address, a name, or a socket file outside the run directory.
     ///
-    /// - Parameter advertised: the address to announce in place of a wildcard (`--advertise`).
+    /// - Parameter advertised: the address to announce in place of a wildcard (`--advertise-host`).
     package func location(in runDirectory: RunDirectory, advertising advertised: String? = nil) -> Location? {
         switch self {
         case .ipc(let path):
@@ -28,5 +28,13 @@ extension Endpoint {
             if Endpoint.isLiteralAddress(host), !isWildcard { return .tcp(address: host, port: port) }
             return advertised.map { .tcp(address: $0, port: port) }
         }
+    }
+}
+
+extension Location {
+    /// The same location behind CURVE with this key; ipc stays as it is.
+    package func keyed(_ key: PublicKey?) -> Location {
+        guard let key, case .tcp(let address, let port) = self else { return self }
+        return .curve(address: address, port: port, key: key)
     }
 }

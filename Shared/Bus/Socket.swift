@@ -1,6 +1,7 @@
 import CZeroMQ
 import Failure
 import Glibc
+import Wire
 
 /// What became of a message handed to a socket. `sent` means queued: delivery is never implied.
 enum SendOutcome {
@@ -23,6 +24,21 @@ struct ReceivedParts {
     /// Number of parts, those beyond the kept three included.
     let count: Int
     private let slots: UnsafeMutablePointer<zmq_msg_t>
+
+    /// The key of the peer that sent the message; nil where its connection is not behind CURVE.
+    ///
+    /// libzmq 4.3.4 leaves the User-Id off the routing-id frame, hence the part that follows it.
+    var userKey: PublicKey? {
+        guard count > 1, let text = zmq_msg_gets(slots.advanced(by: 1), "User-Id") else { return nil }
+        return PublicKey(text: String(cString: text))
+    }
+
+    /// Whether the peer came over a Unix socket: libzmq then gives `localhost` with its user, group and process, such as
+    /// `localhost:1000:1000:4711`, where a TCP peer has a numeric address and nothing else.
+    var isFromSocketFile: Bool {
+        guard count > 1, let text = zmq_msg_gets(slots.advanced(by: 1), "Peer-Address") else { return false }
+        return String(cString: text).hasPrefix("localhost:")
+    }
 
     fileprivate init(count: Int, slots: UnsafeMutablePointer<zmq_msg_t>) {
         self.count = count

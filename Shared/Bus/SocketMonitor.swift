@@ -7,7 +7,15 @@ final class SocketMonitor {
     enum Event {
         case connected
         case disconnected
+        /// The server does not know our key; libzmq will not try again by itself.
+        case refused
+        /// A handshake broke off: another mechanism, another server key, or the connection was lost.
+        case failed
     }
+
+    private static let watched =
+        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+        | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
     private let monitored: Socket
     private let pair: Socket
@@ -18,8 +26,7 @@ final class SocketMonitor {
     init(_ socket: Socket, _ context: ZMQContext) throws(Failure) {
         let name = SocketMonitor.nextName.wrappingAdd(1, ordering: .relaxed).newValue
         let endpoint = "inproc://monitor-\(name)"
-        guard zmq_socket_monitor(socket.handle, endpoint, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) == 0
-        else {
+        guard zmq_socket_monitor(socket.handle, endpoint, SocketMonitor.watched) == 0 else {
             throw Failure("bus_unavailable", "cannot watch a connection: \(lastZMQError())")
         }
         monitored = socket
@@ -40,8 +47,13 @@ final class SocketMonitor {
             let hadMessage = pair.receive { parts in
                 guard parts.count >= 1, parts[0].count >= 2 else { return }
                 let event = Int32(parts[0].loadUnaligned(as: UInt16.self))
-                if event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED { found = .connected }
-                if event == ZMQ_EVENT_DISCONNECTED { found = .disconnected }
+                switch event {
+                case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: found = .connected
+                case ZMQ_EVENT_DISCONNECTED: found = .disconnected
+                case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH: found = .refused
+                case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL, ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: found = .failed
+                default: break
+                }
             }
             if let found { return found }
             if !hadMessage { return nil }

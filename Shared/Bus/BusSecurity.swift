@@ -1,0 +1,115 @@
+package import Failure
+import Logging
+import Synchronization
+package import Wire
+
+/// What the serving sockets of a process need to know: its identity, whom it admits, and how tickets are verified.
+///
+/// One a loop: libzmq asks one handler a context (RFC 27). Sockets bound with it speak CURVE on TCP and answer nobody
+/// whose key is not in the table.
+package final class BusSecurity: Sendable {
+    /// What was turned away since the start.
+    package struct Counters: Sendable, Hashable {
+        /// Handshakes of keys that are not authorised.
+        package var refusedHandshakes: UInt64 = 0
+        package var admittedHandshakes: UInt64 = 0
+    }
+
+    private struct State {
+        var principals: [PublicKey: Principal] = [:]
+        var counters = Counters()
+        var ticketKey: TicketKey?
+        /// The broker's clock when it was last told, and ours then.
+        var clock: (unixMilliseconds: UInt64, at: ContinuousClock.Instant)?
+        var lastComplaint: ContinuousClock.Instant?
+    }
+
+    package let identity: KeyPair
+    private let state = Mutex(State())
+    private let handler: ZAPHandler
+    private let logger = Logger(label: "zoetrope.bus.security")
+
+    /// Starts to answer libzmq's questions about keys; admits nobody before `admit`.
+    ///
+    /// - Throws: `bus_closed`, `endpoint_in_use` when the loop has a handler already.
+    package init(loop: BusLoop, identity: KeyPair) throws(Failure) {
+        self.identity = identity
+        handler = try ZAPHandler(loop: loop)
+        handler.begin(answering: self)
+    }
+
+    // MARK: Keys
+
+    /// Replaces the table of those who are admitted. Connections of others live on, but nobody listens to them.
+    package func admit(_ principals: [Principal]) {
+        state.withLock { state in
+            state.principals = Dictionary(principals.map { ($0.key, $0) }) { _, last in last }
+        }
+    }
+
+    /// The owner of an authorised key.
+    package func principal(of key: PublicKey) -> Principal? { state.withLock { $0.principals[key] } }
+
+    /// Whom each key belongs to, at present.
+    package var principals: [PublicKey: Principal] { state.withLock { $0.principals } }
+
+    /// Every authorised key, in a fixed order.
+    package var admittedKeys: [PublicKey] {
+        state.withLock { Array($0.principals.keys) }.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+    }
+
+    package var counters: Counters { state.withLock { $0.counters } }
+
+    /// The ZAP handler's question. Called on the bus thread; takes microseconds.
+    func decide(_ key: PublicKey?, address: String) -> Bool {
+        let (isAdmitted, mayComplain) = state.withLock { state -> (Bool, Bool) in
+            if let key, state.principals[key] != nil {
+                state.counters.admittedHandshakes += 1
+                return (true, false)
+            }
+            state.counters.refusedHandshakes += 1
+            // A stranger that knocks all day must not fill the disk.
+            let now = ContinuousClock.now
+            if let last = state.lastComplaint, now - last < .seconds(1) { return (false, false) }
+            state.lastComplaint = now
+            return (false, true)
+        }
+        if mayComplain {
+            let name = key.map(\.description) ?? "without a CURVE key"
+            logger.warning("refused a peer at \(address): \(name) is not authorised")
+        }
+        return isAdmitted
+    }
+
+    // MARK: Tickets
+
+    /// Notes how tickets for this holder are verified and what the broker's clock says now.
+    package func setTicketKey(_ key: TicketKey, brokerUnixMilliseconds: UInt64) {
+        state.withLock { state in
+            state.ticketKey = key
+            state.clock = (brokerUnixMilliseconds, .now)
+        }
+    }
+
+    /// Adopts what the broker says: whom to admit, the ticket key, the clock.
+    package func adopt(_ ring: KeyRing) {
+        admit(ring.keys.map { Principal(name: "", role: .worker, key: $0) })
+        setTicketKey(ring.ticketKey, brokerUnixMilliseconds: ring.unixMilliseconds)
+    }
+
+    /// The broker's time as a clock that nobody sets (it goes on while the machine sleeps).
+    package var brokerUnixMilliseconds: UInt64 {
+        state.withLock { $0.clock }.map {
+            $0.unixMilliseconds + UInt64(max(0, ($0.at.duration(to: .now)) / .milliseconds(1)))
+        }
+            ?? 0
+    }
+
+    /// - Throws: `ticket_invalid`, `ticket_expired`.
+    func check(_ ticket: Ticket?, _ terms: TicketTerms) throws(Failure) {
+        guard let key = state.withLock({ $0.ticketKey }) else {
+            throw Failure("ticket_invalid", "this holder has not heard from the broker yet", retry: .sameWorker)
+        }
+        try key.check(ticket, terms, nowUnixMilliseconds: brokerUnixMilliseconds)
+    }
+}
