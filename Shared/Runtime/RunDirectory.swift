@@ -42,6 +42,11 @@ package struct RunDirectory: Sendable, Hashable {
                 "run_directory_unusable", "\(absolute) belongs to another user", field: "run-directory",
                 remedy: "Name a folder of your own with --run-directory.")
         }
+        guard status.st_mode & 0o022 == 0 else {
+            throw Failure(
+                "run_directory_unusable", "others may write to \(absolute) and put sockets of their own there",
+                field: "run-directory", remedy: "chmod 700 \(absolute)")
+        }
         self.path = absolute
         let boot = (try? String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8)) ?? ""
         hostIdentity = RunDirectory.fingerprint(

@@ -24,7 +24,13 @@ struct BrokerCommand: AsyncParsableCommand {
     @Option(help: "TCP endpoint to listen on beside the ipc socket, such as tcp://127.0.0.1:7710; repeatable.")
     var listen: [String] = []
 
-    @Flag(help: "Permit TCP beyond this host although the bus is neither encrypted nor authenticated.")
+    @Option(help: "The broker's key file, from zoetrope keys new; TCP then needs an authorised key.")
+    var key: String?
+
+    @Option(help: "File of the keys to admit; by default authorized-keys beside the key file.")
+    var authorizedKeys: String?
+
+    @Flag(help: "Permit TCP beyond this host without a key: neither encrypted nor authenticated.")
     var insecure = false
 
     @Option(help: "Folder of the cluster's ipc sockets.")
@@ -75,6 +81,8 @@ struct BrokerCommand: AsyncParsableCommand {
         )
         settings.listen = try listen.map { try Endpoint(parsing: $0) }
         settings.isInsecurePermitted = insecure
+        settings.keyFile = key
+        settings.authorizedKeysFile = authorizedKeys
         settings.dataPort = dataPort
         settings.advertiseHost = advertiseHost
         settings.leaseMilliseconds = UInt64(leaseSeconds * 1000)

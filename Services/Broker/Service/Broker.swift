@@ -29,13 +29,14 @@ package actor Broker: Service {
         var receiver: Task<Void, Never>
         var ticker: Task<Void, Never>
         var runner: Task<Void, any Error>
+        var keyWatcher: Task<Void, Never>?
     }
 
     private static let tickInterval = Duration.milliseconds(100)
     private static let dataBudgetBytes = 256 * 1024 * 1024
 
-    private let settings: BrokerSettings
-    private let logger: Logger
+    let settings: BrokerSettings
+    let logger: Logger
     private let givenStore: (any EntryStore)?
     private let announce: @Sendable (BrokerAddresses) -> Void
     private var parts: Parts?
@@ -91,17 +92,23 @@ package actor Broker: Service {
         do throws(Failure) {
             let session = SessionID.random()
             let sink = AnnouncedStore(blobs)
+            let security = try openSecurity(loop)
+            let access = security.map { AccessControl($0) }
             let data = DataServer(
-                loop: loop, session: session, source: blobs, sink: sink, budgetBytes: Self.dataBudgetBytes)
-            let (dataEndpoints, locations) = try await bindData(data)
-            let server = ControlServer(loop: loop, session: session, epoch: store.epoch)
+                loop: loop, session: session, source: blobs, sink: sink, security: security,
+                budgetBytes: Self.dataBudgetBytes)
+            let (dataEndpoints, locations) = try await bindData(data, security)
+            let server = ControlServer(loop: loop, session: session, epoch: store.epoch, security: security)
             var state = makeState(epoch: store.epoch, records: records, locations: locations)
             state.noteStored(blobs.digests, now: BootClock.now())
             let core = BrokerCore(
-                state: state, store: store, server: server, removeBlob: { blobs.remove($0) }, logger: logger)
+                state: state, store: store, server: server, removeBlob: { blobs.remove($0) }, access: access,
+                logger: logger)
             sink.announce { await core.expect($0) }
             let control = try await bindControl(server)
+            if let security { try await test(security, control + dataEndpoints, loop) }
             parts = begin(loop: loop, server: server, data: data, core: core, ledger: ledger)
+            if let security { parts?.keyWatcher = watchKeys(security, core) }
             let addresses = BrokerAddresses(
                 control: control.map(\.description), data: dataEndpoints.map(\.description), epoch: store.epoch)
             warnAboutLoopback(locations)
@@ -131,6 +138,7 @@ package actor Broker: Service {
     }
 
     private func close(_ parts: Parts) async {
+        parts.keyWatcher?.cancel()
         parts.ticker.cancel()
         await parts.receiver.cancelAndWait()
         await parts.core.stop()
@@ -165,7 +173,9 @@ package actor Broker: Service {
     }
 
     /// The blob store is always on ipc, and on TCP when the broker is.
-    private func bindData(_ data: DataServer) async throws(Failure) -> (endpoints: [Endpoint], locations: [Location]) {
+    private func bindData(
+        _ data: DataServer, _ security: BusSecurity?
+    ) async throws(Failure) -> (endpoints: [Endpoint], locations: [Location]) {
         let socket = "broker-data.sock"
         let local = Endpoint.ipc(path: settings.runDirectory.socketPath(socket))
         var endpoints = [try await data.bind(local, insecure: false)]
@@ -176,13 +186,18 @@ package actor Broker: Service {
         let wanted = Endpoint.tcp(host: isLocal ? address : "*", port: settings.dataPort)
         let bound = try await data.bind(wanted, insecure: settings.isInsecurePermitted)
         endpoints.append(bound)
-        if case .tcp(_, let port) = bound { locations.append(.tcp(address: address, port: port)) }
+        if case .tcp(_, let port) = bound {
+            locations.append(Location.tcp(address: address, port: port).keyed(security?.identity.publicKey))
+        }
         return (endpoints, locations)
     }
 
     private func warnAboutLoopback(_ locations: [Location]) {
         guard !settings.listen.allSatisfy(\.isLoopback) else { return }
-        for case .tcp(let address, _) in locations where Endpoint.tcp(host: address, port: 0).isLoopback {
+        for location in locations {
+            guard case .tcp(let address, _)? = location.endpoint(in: settings.runDirectory),
+                Endpoint.tcp(host: address, port: 0).isLoopback
+            else { continue }
             logger.warning(
                 "workers on other hosts cannot reach the blob store at \(address); name this host with --advertise-host"
             )
@@ -207,7 +222,7 @@ package actor Broker: Service {
         let runner = Task { try await core.run() }
         return Parts(
             loop: loop, server: server, data: data, core: core, ledger: ledger, receiver: receiver, ticker: ticker,
-            runner: runner)
+            runner: runner, keyWatcher: nil)
     }
 }
 

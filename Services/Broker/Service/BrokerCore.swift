@@ -15,6 +15,8 @@ actor BrokerCore {
         case message(PeerID, Envelope)
         case stored(Digest)
         case unreachable(SessionID)
+        /// The key of this session was revoked: as if it had said GOODBYE.
+        case revoked(SessionID)
         case tick
     }
 
@@ -31,6 +33,7 @@ actor BrokerCore {
     private let server: ControlServer
     private let removeBlob: @Sendable (Digest) async -> Void
     private let logger: Logger
+    private var access: AccessControl?
     private var peers: [SessionID: Peer] = [:]
     private var inbox: [Input] = []
     private var wake: CheckedContinuation<Void, Never>?
@@ -41,8 +44,9 @@ actor BrokerCore {
 
     init(
         state: BrokerState, store: any EntryStore, server: ControlServer,
-        removeBlob: @escaping @Sendable (Digest) async -> Void, logger: Logger
+        removeBlob: @escaping @Sendable (Digest) async -> Void, access: AccessControl? = nil, logger: Logger
     ) {
+        self.access = access
         self.state = state
         self.store = store
         self.server = server
@@ -52,8 +56,49 @@ actor BrokerCore {
 
     var isFull: Bool { inbox.count >= Self.inboxLimit }
 
-    func receive(_ peer: PeerID, _ envelope: Envelope) {
+    func receive(_ peer: PeerID, _ envelope: Envelope) async {
+        if let objection = access?.objection(to: envelope, from: peer) {
+            logger.warning("forbidden", metadata: ["session": "\(envelope.session)", "reason": "\(objection)"])
+            let reply = ErrorReply(code: "forbidden", message: objection)
+            await server.send(.error(reply), to: peer, inReplyTo: envelope.sequence)
+            return
+        }
+        if case .ticketRequest(let request) = envelope.message {
+            return await answer(request, envelope, peer)
+        }
         enqueue(.message(peer, envelope))
+    }
+
+    /// Whoever is not in the table of keys any more is treated as if it had left; nobody listens to it either.
+    /// - Parameter before: what each key was authorised for until now.
+    func keysChanged(before: [PublicKey: Principal]) {
+        for session in access?.takeRevoked(before: before) ?? [] {
+            peers[session] = nil
+            logger.notice("key revoked", metadata: ["session": "\(session)"])
+            enqueue(.revoked(session))
+        }
+        access?.tellEverybody()
+    }
+
+    private func answer(_ request: TicketRequest, _ envelope: Envelope, _ peer: PeerID) async {
+        let reply: Message
+        do throws(Failure) {
+            guard let access else { throw Failure("unexpected", "this broker has no keys and gives no tickets") }
+            reply = .ticket(
+                try access.ticket(for: request, session: envelope.session, from: peer, records: state.records))
+        } catch {
+            logger.warning("\(error)", metadata: ["session": "\(envelope.session)"])
+            reply = .error(ErrorReply(error))
+        }
+        await server.send(reply, to: peer, inReplyTo: envelope.sequence)
+    }
+
+    private func sendKeyRings() async {
+        for (session, ring) in access?.rings(now: BootClock.now().milliseconds) ?? [] {
+            // A worker that is gone introduces itself again when it comes back, and gets its ring then.
+            guard let peer = peers[session] else { continue }
+            await server.send(.keyRing(ring), to: peer.id)
+        }
     }
 
     func tick() { enqueue(.tick) }
@@ -115,6 +160,7 @@ actor BrokerCore {
                 for digest in digests where !brought.contains(digest) { await removeBlob(digest) }
             }
         }
+        await sendKeyRings()
         forgetSilentPeers(now.milliseconds)
         if store.needsCompaction, state.readOnlyReason == nil { await compact() }
         if state.readOnlyReason != nil { try await probe() }
@@ -125,6 +171,10 @@ actor BrokerCore {
         case .tick: return .tick
         case .stored(let digest): return .stored(digest)
         case .unreachable(let session): return .unreachable(session)
+        case .revoked(let session):
+            // Once more: what it had sent before the revocation has just been handled.
+            peers[session] = nil
+            return .received(Envelope(session: session, sequence: 0, brokerEpoch: store.epoch, message: .goodbye))
         case .message(let peer, let envelope):
             peers[envelope.session] = Peer(id: peer, heardAt: now.milliseconds)
             return .received(envelope)
@@ -151,6 +201,7 @@ actor BrokerCore {
     private func forgetSilentPeers(_ now: UInt64) {
         guard peers.count > 4096 else { return }
         peers = peers.filter { now - min(now, $0.value.heardAt) < 600_000 }
+        access?.forgetAll(but: Set(peers.keys))
     }
 
     // MARK: The ledger's moods

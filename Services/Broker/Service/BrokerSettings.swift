@@ -10,12 +10,16 @@ package struct BrokerSettings: Sendable {
     package var dataDirectory: String
     /// TCP endpoints beside the ipc socket.
     package var listen: [Endpoint] = []
-    /// Permits TCP beyond this host; the bus is neither encrypted nor authenticated.
+    /// Permits TCP beyond this host without keys: neither encrypted nor authenticated.
     package var isInsecurePermitted = false
     /// Port of the blob store over TCP; 0 = any free one. Unused without `listen`.
     package var dataPort: UInt16 = 0
     /// Numeric address or name under which workers reach the blob store over TCP; nil = taken from `listen`.
     package var advertiseHost: String?
+    /// The broker's key file; puts TCP behind CURVE.
+    package var keyFile: String?
+    /// Whom the broker admits; nil = `authorized-keys` beside the key file.
+    package var authorizedKeysFile: String?
     package var leaseMilliseconds: UInt64 = 15_000
     package var beatMilliseconds: UInt64 = 1000
     package var retentionMilliseconds: UInt64 = 168 * 3_600_000
@@ -24,6 +28,14 @@ package struct BrokerSettings: Sendable {
     package init(runDirectory: RunDirectory, dataDirectory: String) {
         self.runDirectory = runDirectory
         self.dataDirectory = dataDirectory
+    }
+
+    /// The file of authorised keys, where there are keys.
+    package var authorizedKeysPath: String? {
+        guard let keyFile else { return nil }
+        if let authorizedKeysFile { return authorizedKeysFile }
+        guard let slash = keyFile.lastIndex(of: "/") else { return "authorized-keys" }
+        return keyFile[...slash] + "authorized-keys"
     }
 
     /// The ipc endpoint that workers and clients on this host use.
