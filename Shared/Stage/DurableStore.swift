@@ -19,26 +19,27 @@ final class DurableStore: Sendable {
     /// Fetches a tensor from one of its own locations, or from the store where those fail.
     ///
     /// Fails with `input_missing` when nobody serves it.
-    func fetch(_ ref: TensorRef) async throws(Failure) -> Tensor {
+    func fetch(_ ref: TensorRef, for lease: Lease) async throws(Failure) -> Tensor {
         do {
-            return try await client.fetch(ref, timeout: .seconds(30))
+            return try await client.fetch(ref, timeout: .seconds(30), lease: lease)
         } catch {
             let known = Set(ref.locations)
             let others = locations.withLock { $0 }.filter { !known.contains($0) }
             guard !others.isEmpty else { throw error }
             var elsewhere = ref
             elsewhere.locations = Array(others.prefix(Limits.locations))
-            return try await client.fetch(elsewhere, timeout: .seconds(30))
+            return try await client.fetch(elsewhere, timeout: .seconds(30), lease: lease)
         }
     }
 
     /// Stores a tensor durably; keeps trying through a restart of the broker until the task is cancelled or two
     /// minutes have passed.
-    func store(_ tensor: Tensor, for progress: TaskProgress) async throws(Failure) -> TensorRef {
+    func store(_ tensor: Tensor, for lease: Lease, _ progress: TaskProgress) async throws(Failure) -> TensorRef {
         let start = ContinuousClock.now
         while true {
             do {
-                return try await client.store(tensor, at: locations.withLock { $0 }, timeout: .seconds(10))
+                return try await client.store(
+                    tensor, at: locations.withLock { $0 }, timeout: .seconds(10), lease: lease)
             } catch {
                 let isOver = start.duration(to: .now) > patience || progress.cancellation != nil || Task.isCancelled
                 if isOver || error.code == "store_full" { throw error }

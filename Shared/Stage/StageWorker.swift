@@ -29,17 +29,24 @@ package struct StageWorker: Service, CustomStringConvertible {
         let loop = try BusLoop(name: handler.stage)
         let session = SessionID.random()
         let outputs = MemoryStore(budgetBytes: configuration.outputBytes)
-        let server = DataServer(loop: loop, session: session, source: outputs, budgetBytes: 256 << 20)
-        let dataLocations = try await bind(server, session: session)
-        let data = DataClient(loop: loop, session: session, runDirectory: configuration.runDirectory)
-        let client = try ControlClient(loop: loop, endpoint: configuration.broker, session: session)
+        let credentials = configuration.credentials
+        var security: BusSecurity?
+        if let credentials { security = try BusSecurity(loop: loop, identity: credentials.identity) }
+        let server = DataServer(
+            loop: loop, session: session, source: outputs, security: security, budgetBytes: 256 << 20)
+        let dataLocations = try await bind(server, session: session, security, loop)
+        let client = try ControlClient(
+            loop: loop, endpoint: configuration.broker, session: session, credentials: credentials)
+        let access = credentials.map { DataAccess(identity: $0.identity, broker: client) }
+        let data = DataClient(
+            loop: loop, session: session, runDirectory: configuration.runDirectory, access: access)
         let hello = Hello(
             worker: configuration.name, capabilities: handler.capabilities,
             slots: UInt32(clamping: configuration.slots),
             dataLocations: dataLocations, numerics: handler.numerics, processID: UInt32(getpid()))
         let driver = WorkerDriver(
             handler: handler, hello: hello, client: client, store: DurableStore(client: data), outputs: outputs,
-            grace: configuration.shutdownGrace, logger: logger)
+            security: security, grace: configuration.shutdownGrace, logger: logger)
         logger.info(
             "ready",
             metadata: [
@@ -59,7 +66,9 @@ package struct StageWorker: Service, CustomStringConvertible {
     }
 
     /// Opens the data plane on this host's run directory, and on TCP where the broker or a flag asks for it.
-    private func bind(_ server: DataServer, session: SessionID) async throws(Failure) -> [Location] {
+    private func bind(
+        _ server: DataServer, session: SessionID, _ security: BusSecurity?, _ loop: BusLoop
+    ) async throws(Failure) -> [Location] {
         LeftoverSockets.remove(from: configuration.runDirectory)
         let socket = "data-\(session.description.prefix(16)).sock"
         _ = try await server.bind(
@@ -75,13 +84,17 @@ package struct StageWorker: Service, CustomStringConvertible {
             address = try LocalAddress.facing(configuration.broker)
         }
         let bound = try await server.bind(.tcp(host: address, port: port), insecure: configuration.insecure)
-        if case .tcp(_, let actualPort) = bound { locations.append(.tcp(address: address, port: actualPort)) }
+        if let security { try await SecuritySelfTest.run(bound, security, loop: loop) }
+        if case .tcp(_, let actualPort) = bound {
+            locations.append(
+                Location.tcp(address: address, port: actualPort).keyed(security?.identity.publicKey))
+        }
         return locations
     }
 
     private static func text(_ location: Location) -> String {
         switch location {
-        case .tcp(let address, let port):
+        case .tcp(let address, let port), .curve(let address, let port, _):
             address.contains(":") ? "tcp://[\(address)]:\(port)" : "tcp://\(address):\(port)"
         case .ipc(_, let socket): "ipc:\(socket)"
         }

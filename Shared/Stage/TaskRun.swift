@@ -57,7 +57,7 @@ struct TaskRun: Sendable {
     private func write(_ checkpoints: AsyncStream<PendingCheckpoint>) async {
         for await checkpoint in checkpoints {
             guard !Task.isCancelled else { return }
-            if let ref = try? await store.store(checkpoint.tensor, for: progress) {
+            if let ref = try? await store.store(checkpoint.tensor, for: assign.lease, progress) {
                 checkpointStored(checkpoint.step, ref)
             }
         }
@@ -69,7 +69,7 @@ struct TaskRun: Sendable {
             let tensor = output.tensor
             let ref: TensorRef
             if assign.durableOutputs {
-                ref = try await store.store(tensor, for: progress)
+                ref = try await store.store(tensor, for: assign.lease, progress)
             } else {
                 let digest = outputs.insert(tensor)
                 ref = TensorRef(digest: digest, dtype: tensor.dtype, shape: tensor.shape, locations: dataLocations)
@@ -108,7 +108,7 @@ private final class BusPort: StagePort {
             throw Failure("input_absent", "the task has no input \(name)", field: name)
         }
         do {
-            return try await store.fetch(input.ref)
+            return try await store.fetch(input.ref, for: assign.lease)
         } catch {
             // Damaged bytes are as good as none: whoever made them must make them again.
             if error.code == "input_missing" || error.code == "digest_mismatch" {
@@ -124,7 +124,7 @@ private final class BusPort: StagePort {
         guard let ref = assign.checkpoint else {
             throw Failure("input_absent", "the task has no checkpoint", field: "checkpoint")
         }
-        return try await store.fetch(ref)
+        return try await store.fetch(ref, for: assign.lease)
     }
 
     func saveCheckpoint(step: Int, _ tensor: Tensor) {

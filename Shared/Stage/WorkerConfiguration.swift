@@ -15,6 +15,8 @@ package struct WorkerConfiguration: Sendable {
     package var advertisedAddress: String?
     /// TCP port of the data plane; nil serves ipc only, 0 takes any free one.
     package var dataPort: UInt16?
+    /// This worker's key and the broker's; nil = ipc, or TCP without protection.
+    package var credentials: Credentials?
     /// Whether TCP beyond loopback is allowed although it is neither encrypted nor authenticated.
     package var insecure: Bool
     /// Bytes of outputs kept for consumers to fetch (frames); the oldest give way.
@@ -25,7 +27,7 @@ package struct WorkerConfiguration: Sendable {
     /// A worker of one slot on ipc, unless told otherwise.
     package init(
         name: String, broker: Endpoint, runDirectory: RunDirectory, slots: Int = 1, advertisedAddress: String? = nil,
-        dataPort: UInt16? = nil, insecure: Bool = false, outputBytes: Int = 1 << 30,
+        dataPort: UInt16? = nil, insecure: Bool = false, credentials: Credentials? = nil, outputBytes: Int = 1 << 30,
         shutdownGrace: Duration = .seconds(20)
     ) {
         self.name = name
@@ -35,6 +37,7 @@ package struct WorkerConfiguration: Sendable {
         self.advertisedAddress = advertisedAddress
         self.dataPort = dataPort
         self.insecure = insecure
+        self.credentials = credentials
         self.outputBytes = outputBytes
         self.shutdownGrace = shutdownGrace
     }

@@ -34,6 +34,7 @@ actor WorkerDriver {
     private let outputs: MemoryStore
     private let dataLocations: [Location]
     private let grace: Duration
+    private let security: BusSecurity?
     private let logger: Logger
     private let inputs: AsyncStream<Input>
     private let inbox: AsyncStream<Input>.Continuation
@@ -63,8 +64,9 @@ actor WorkerDriver {
 
     init(
         handler: any StageHandler, hello: Hello, client: ControlClient, store: DurableStore, outputs: MemoryStore,
-        grace: Duration, logger: Logger
+        security: BusSecurity?, grace: Duration, logger: Logger
     ) {
+        self.security = security
         self.handler = handler
         self.client = client
         self.store = store
@@ -85,12 +87,18 @@ actor WorkerDriver {
     func run() async -> Failure? {
         let inbox = inbox
         let client = client
+        let security = security
         let connection = Task {
             for await event in client.events {
                 switch event {
                 case .connected: inbox.yield(.event(.connected))
                 case .disconnected: inbox.yield(.event(.disconnected))
-                case .received(let envelope): inbox.yield(.event(.received(envelope)))
+                case .received(let envelope):
+                    if case .keyRing(let ring) = envelope.message {
+                        security?.adopt(ring)
+                    } else {
+                        inbox.yield(.event(.received(envelope)))
+                    }
                 }
             }
         }

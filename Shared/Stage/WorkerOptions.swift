@@ -28,7 +28,9 @@ package struct WorkerOptions: ParsableArguments {
     @Option(help: "Numeric address other machines reach this worker at. Default: the one that faces the broker.")
     package var advertiseHost: String?
 
-    @Flag(help: "Allow TCP beyond loopback, which is neither encrypted nor authenticated.")
+    @OptionGroup package var keys: KeyOptions
+
+    @Flag(help: "Allow TCP beyond loopback without a key: neither encrypted nor authenticated.")
     package var insecure = false
 
     @Option(help: "Mebibytes this worker may use. Default: the machine's memory or its control group's limit.")
@@ -65,7 +67,10 @@ package struct WorkerOptions: ParsableArguments {
             name: Self.shown(name ?? "\(handler.stage)@\(ProcessInfo.processInfo.hostName):\(getpid())", on: cpus),
             broker: endpoint,
             runDirectory: runDirectory, slots: slots, advertisedAddress: advertiseHost, dataPort: dataPort,
-            insecure: insecure, outputBytes: max(64 << 20, budget.limit / 4), shutdownGrace: .seconds(shutdownGrace))
+            insecure: insecure,
+            credentials: try Credentials.load(
+                key: keys.key, brokerPublicKey: keys.brokerPublicKey, broker: endpoint),
+            outputBytes: max(64 << 20, budget.limit / 4), shutdownGrace: .seconds(shutdownGrace))
         var metadata: Logger.Metadata = [
             "version": "\(ServiceVersion.current)", "stage": "\(handler.stage)", "model": "\(handler.modelDigest)",
             "slots": "\(slots)", "run_directory": "\(runDirectory.path)", "numerics": "\(handler.numerics)",

@@ -32,6 +32,8 @@ struct GatewayCommand: AsyncParsableCommand {
     @Option(help: "The model's digest where its weights are not at hand; zoetrope models inspect prints it.")
     var modelDigest: String?
 
+    @OptionGroup var keys: KeyOptions
+
     @Flag(help: "Allow addresses that other machines can reach: requests are not authenticated.")
     var insecure = false
 
@@ -50,8 +52,11 @@ struct GatewayCommand: AsyncParsableCommand {
         let endpoint = try Endpoint(parsing: broker ?? "ipc://\(directory.socketPath("broker.sock"))")
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
         let traits = try ModelTraits(folder: folder, digest: modelDigest)
+        let credentials = try Credentials.load(
+            key: keys.key, brokerPublicKey: keys.brokerPublicKey, broker: endpoint)
         let loop = try BusLoop(name: "gateway")
-        let service = BusJobService(loop: loop, endpoint: endpoint, runDirectory: directory)
+        let service = BusJobService(
+            loop: loop, endpoint: endpoint, runDirectory: directory, credentials: credentials)
         let gateway = Gateway(service: service, traits: traits)
         do {
             try await Lifecycle.run([gateway.application(listen: address, logger: logger)], logger: logger)

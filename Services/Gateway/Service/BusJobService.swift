@@ -9,14 +9,19 @@ package actor BusJobService: JobService {
     private let loop: BusLoop
     private let endpoint: Endpoint
     private let runDirectory: RunDirectory
+    private let credentials: Credentials?
     private let timeout: Duration
     private var connecting: Task<Result<BrokerClient, Failure>, Never>?
 
-    /// - Parameter timeout: how long an answer may take: by default short enough for a health check and long enough for
-    ///   a broker that is being restarted.
+    /// - Parameters:
+    ///   - credentials: the gateway's key and the broker's; nil = ipc, or TCP without protection.
+    ///   - timeout: how long an answer may take: by default short enough for a health check and long enough for
+    ///     a broker that is being restarted.
     package init(
-        loop: BusLoop, endpoint: Endpoint, runDirectory: RunDirectory, timeout: Duration = .seconds(5)
+        loop: BusLoop, endpoint: Endpoint, runDirectory: RunDirectory, credentials: Credentials? = nil,
+        timeout: Duration = .seconds(5)
     ) {
+        self.credentials = credentials
         self.loop = loop
         self.endpoint = endpoint
         self.runDirectory = runDirectory
@@ -25,11 +30,13 @@ package actor BusJobService: JobService {
 
     private func client() async throws(Failure) -> BrokerClient {
         if let connecting { return try await connecting.value.get() }
-        let task = Task<Result<BrokerClient, Failure>, Never> { [loop, endpoint, runDirectory, timeout] in
+        let task = Task<Result<BrokerClient, Failure>, Never> {
+            [loop, endpoint, runDirectory, credentials, timeout] in
             do throws(Failure) {
                 return .success(
                     try await BrokerClient(
-                        loop: loop, endpoint: endpoint, runDirectory: runDirectory, timeout: timeout))
+                        loop: loop, endpoint: endpoint, runDirectory: runDirectory, credentials: credentials,
+                        timeout: timeout))
             } catch {
                 return .failure(error)
             }
