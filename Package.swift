@@ -164,7 +164,7 @@ var targets: [Target] = [
         ], exclude: ["openai_client_check.py"]),
     tests("PromptUpsampler", ["PromptUpsamplerService", "Stage", "Tensor"]),
     tests("VideoMuxer", ["VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Tensor"]),
-    tests("CommandLine", ["CommandLineService", "Runtime", "Tensor", argumentParser]),
+    tests("CommandLine", ["CommandLineService", "Bus", "Wire", "Runtime", "Tensor", argumentParser]),
     tests("Fuzz", ["FuzzTargets"]),
     tests("Architecture", []),
     tests("EndToEnd", ["Tensor", "Checkpoint", "DemoModel", "Media"], exclude: ["netns.sh", "fake_chat_server.py"]),
@@ -183,7 +183,7 @@ targets += service("VAEDecoder", ["Stage", "Model", "Compute", "Checkpoint", "Re
 targets += service("VideoMuxer", ["Stage", "Media", "Request", "Tensor", "Runtime"])
 targets += service(
     "CommandLine",
-    ["Request", "Checkpoint", "DemoModel", "Diffusion", "Tensor", "Runtime", argumentParser])
+    ["Bus", "Wire", "Request", "Checkpoint", "DemoModel", "Diffusion", "Tensor", "Runtime", argumentParser])
 targets.append(
     .executableTarget(
         name: "BenchMain",
