@@ -16,7 +16,8 @@
 #   --data-directory DIR     the broker's ledger and blobs                     (./zoetrope-data)
 #   --log-directory DIR      one log file a process                            (./zoetrope-logs)
 #   --bin DIR                the executables                                   (the package's .build/release)
-#   --insecure               allow addresses beyond loopback; traffic is neither encrypted nor authenticated
+#   --keys DIR               keys: DIR/SERVICE.key of each service and DIR/broker.pub (docs/security.md)
+#   --insecure               allow addresses beyond loopback without keys, and the gateway's HTTP there
 #   --dry-run                print the commands instead of running them
 set -euo pipefail
 
@@ -26,7 +27,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 broker=127.0.0.1:7710 gateway=127.0.0.1:8080 address=127.0.0.1 data_port='' model=''
 data_directory=$PWD/zoetrope-data log_directory=$PWD/zoetrope-logs
 bin=${ZOETROPE_SCRATCH:-$root/.build}/release
-insecure=() dry_run=no services=()
+insecure=() keys='' dry_run=no services=()
 
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -44,6 +45,7 @@ while [ $# -gt 0 ]; do
         --data-directory) data_directory=$2; shift 2 ;;
         --log-directory) log_directory=$2; shift 2 ;;
         --bin) bin=$2; shift 2 ;;
+        --keys) keys=$2; shift 2 ;;
         broker | gateway | text-encoder | denoiser | vae-decoder | video-muxer | prompt-upsampler)
             services+=("$1"); shift ;;
         *) fail "'$1' is neither an option nor a service (see --help)" ;;
@@ -58,7 +60,11 @@ done
 declare -A count=()
 started_workers=0
 command_of() {
-    local service=$1 data=()
+    local service=$1 data=() key=()
+    if [ -n "$keys" ]; then
+        key=(--key "$keys/$service.key")
+        [ "$service" = broker ] || key+=(--broker-public-key "$keys/broker.pub")
+    fi
     count[$service]=$((${count[$service]:-0} + 1))
     if [ -n "$data_port" ] && [ "$service" != gateway ]; then
         data=(--data-port $((data_port + started_workers)))
@@ -69,14 +75,15 @@ command_of() {
     case "$service" in
         broker)
             line+=(--listen "tcp://$broker" --data-directory "$data_directory" --advertise-host "$address"
-                "${data[@]}" "${insecure[@]}") ;;
+                "${data[@]}" "${key[@]}" "${insecure[@]}") ;;
         gateway)
-            line+=(--listen "$gateway" --broker "tcp://$broker" --model "$model" "${insecure[@]}") ;;
+            line+=(--listen "$gateway" --broker "tcp://$broker" --model "$model" "${key[@]}" "${insecure[@]}") ;;
         text-encoder | denoiser | vae-decoder)
             line+=(--broker "tcp://$broker" --name "$name" --advertise-host "$address" --model "$model"
-                "${data[@]}" "${insecure[@]}") ;;
+                "${data[@]}" "${key[@]}" "${insecure[@]}") ;;
         video-muxer | prompt-upsampler)
-            line+=(--broker "tcp://$broker" --name "$name" --advertise-host "$address" "${data[@]}" "${insecure[@]}") ;;
+            line+=(--broker "tcp://$broker" --name "$name" --advertise-host "$address"
+                "${data[@]}" "${key[@]}" "${insecure[@]}") ;;
     esac
 }
 

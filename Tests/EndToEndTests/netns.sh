@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The demo video from stages that could be on six machines: every service is a process of its own in a network namespace
-# of its own, with its own address on a bridge, and they speak TCP. The frames must be those of `zoetrope generate`.
+# of its own, with its own address on a bridge and its own key, and they speak TCP behind CURVE. The frames must be those
+# of `zoetrope generate`.
 #
 #   Tests/EndToEndTests/netns.sh [--bin FOLDER]      needs root; says "SKIPPED: why" and succeeds where it cannot run
 set -euo pipefail
@@ -58,26 +59,40 @@ for index in "${!services[@]}"; do
     echo "netns: $service is ${address[$service]} in namespace $namespace"
 done
 
+# A key for each: six strangers to each other meet behind CURVE.
+keys() { "$bin/zoetrope" keys "$@" --directory "$work/keys" >>"$work/keys.log" 2>&1 || fail "keys $*: $(cat "$work/keys.log")"; }
+logs() { tail -n 15 "$work"/start-* "$work"/logs/* >&2; }
+fail() { echo "netns: FAILED: $*" >&2; logs; exit 1; }
+for service in "${services[@]}"; do
+    keys new "$service"
+    case "$service" in
+        broker) ;;
+        gateway) keys authorize gateway --role gateway ;;
+        *) keys authorize "$service" --role worker --stages "$service" ;;
+    esac
+done
+
 for service in "${services[@]}"; do
     # A run directory for each: nothing can reach another stage by a local socket.
     mkdir -m 0700 "$work/run-$service"
+    # Only HTTP goes without keys.
+    http=()
+    [ "$service" != gateway ] || http=(--insecure)
     ZOETROPE_RUN_DIRECTORY=$work/run-$service ip netns exec "$tag-$service" \
-        "$root/compose/start-by-hand.sh" --bin "$bin" --insecure --broker "${address[broker]}" \
+        "$root/compose/start-by-hand.sh" --bin "$bin" "${http[@]}" --keys "$work/keys" --broker "${address[broker]}" \
         --gateway "${address[gateway]}" --address "${address[$service]}" --data-port 7711 \
         --data-directory "$work/data" --log-directory "$work/logs" "$service" >"$work/start-$service" 2>&1 &
     pids+=($!)
 done
 
 server=http://${address[gateway]}:8080
-logs() { tail -n 15 "$work"/start-* "$work"/logs/* >&2; }
-fail() { echo "netns: FAILED: $*" >&2; logs; exit 1; }
 
 for ((attempt = 0; ; attempt++)); do
     ! curl -fsS -m 2 "$server/healthz" >"$work/health" 2>/dev/null || break
     [ $attempt -lt 300 ] || fail "the cluster is not ready: $(cat "$work/health")"
     sleep 0.1
 done
-echo "netns: all stages are connected to tcp://${address[broker]}:7710"
+echo "netns: all stages are connected to tcp://${address[broker]}:7710 behind CURVE"
 
 began=$(date +%s%N)
 id=$(curl -fsS -m 10 "$server/v1/videos" -H 'Content-Type: application/json' \

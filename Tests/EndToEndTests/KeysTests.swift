@@ -1,0 +1,178 @@
+import Foundation
+import Testing
+
+#if canImport(FoundationNetworking)
+import FoundationNetworking
+#endif
+
+extension EndToEnd {
+    /// A cluster whose processes know each other by their keys and meet over TCP only: each has a run directory of its
+    /// own, so that nothing can take the short way over ipc.
+    @Suite("A cluster with keys")
+    struct KeysTests {
+        private static let stages = ["text-encoder", "denoiser", "vae-decoder", "video-muxer"]
+
+        @Test(
+            "the demo video is made behind CURVE with the same frames; strangers stay out; a revoked worker is gone",
+            .timeLimit(.minutes(4)))
+        func demoVideo() async throws {
+            let cluster = try await KeyedCluster(stages: Self.stages)
+            defer { cluster.kill() }
+            try await cluster.wait("every stage has a worker") { $0.contains("\"status\":\"ok\"") }
+
+            // Not authorised: turned away, and told what to do.
+            let stranger = try await cluster.start("denoiser", key: "stranger", isAuthorized: false)
+            let video = try await cluster.video()
+            let together = cluster.folder.file("together.mkv")
+            try await generate(
+                [EndToEnd.prompt] + EndToEnd.small + ["--output", together], in: cluster.folder)
+            let frames = try await MediaFile.frameHashes(video, in: cluster.folder)
+            #expect(frames.count == 9)
+            #expect(try await frames == MediaFile.frameHashes(together, in: cluster.folder))
+            while !stranger.errors.contains("does not admit our key") {
+                try #require(stranger.process.isRunning, "\(stranger.errors)")
+                try await Task.sleep(for: .milliseconds(50))
+            }
+            #expect(try await cluster.health().contains(#""denoiser":{"busy":0,"slots":1,"workers":1}"#))
+
+            let revoked = try await cluster.keys("revoke", "denoiser")
+            #expect(revoked.status == 0, "\(revoked.everything)")
+            try await cluster.wait("the denoiser is gone") { $0.contains("\"missing\":[\"denoiser\"]") }
+        }
+
+        @Test(
+            "keys new, authorize, list and revoke do what they say and refuse what they must", .timeLimit(.minutes(1)))
+        func commands() async throws {
+            let folder = try TemporaryFolder()
+            let place = ["--directory", folder.file("keys")]
+            func keys(_ arguments: String...) async throws -> CommandResult {
+                try await run("zoetrope", ["keys"] + arguments + place, in: folder)
+            }
+            let made = try await keys("new", "gpu-1")
+            #expect(made.status == 0, "\(made.everything)")
+            let mode = try FileManager.default.attributesOfItem(atPath: folder.file("keys/gpu-1.key"))[
+                .posixPermissions]
+            #expect(mode as? Int == 0o600)
+            #expect(try await keys("new", "gpu-1").errors.contains("key_file_exists"))
+            #expect(try await keys("authorize", "gpu-1", "--role", "worker", "--stages", "denoiser").status == 0)
+            let list = try await keys("list")
+            let publicKey = try String(contentsOfFile: folder.file("keys/gpu-1.pub"), encoding: .utf8)
+                .trimmingCharacters(in: .whitespacesAndNewlines)
+            #expect(list.output.contains("gpu-1  worker (denoiser)  \(publicKey)"), "\(list.everything)")
+            #expect(try await keys("authorize", "gpu-1", "--role", "boss").status == 2)
+            #expect(try await keys("revoke", "gpu-2").errors.contains("key_unknown"))
+            #expect(try await keys("revoke", "gpu-1").status == 0)
+            #expect(try await keys("list").output.isEmpty)
+        }
+    }
+}
+
+/// Services started one by one, each with a key and a run directory of its own.
+private final class KeyedCluster: @unchecked Sendable {
+    // Used by one test, one call after the other.
+    let folder: TemporaryFolder
+    private let broker: String
+    private let server: String
+    private var processes: [Subprocess] = []
+
+    init(stages: [String]) async throws {
+        folder = try TemporaryFolder()
+        broker = "tcp://127.0.0.1:\(try freePort())"
+        let address = "127.0.0.1:\(try freePort())"
+        server = "http://\(address)"
+        try await make("broker")
+        try await authorize("gateway", role: "gateway")
+        for stage in stages { try await authorize(stage, role: "worker", stage: stage) }
+        try spawn(
+            "broker",
+            [
+                "--listen", broker, "--data-directory", folder.file("data"), "--key", folder.file("keys/broker.key"),
+                "--beat-milliseconds", "200", "--run-directory", folder.file("run-broker"),
+            ])
+        // The environment is as good as flags.
+        try spawn(
+            "gateway", ["--listen", address, "--broker", broker, "--run-directory", folder.file("run-gateway")],
+            environment: [
+                "ZOETROPE_KEY": folder.file("keys/gateway.key"),
+                "ZOETROPE_BROKER_PUBLIC_KEY": folder.file("keys/broker.pub"),
+            ])
+        for stage in stages { _ = try await start(stage, key: stage, isAuthorized: true) }
+    }
+
+    func start(_ stage: String, key: String, isAuthorized: Bool) async throws -> Subprocess {
+        if !isAuthorized { try await make(key) }
+        var arguments = [
+            "--broker", broker, "--key", folder.file("keys/\(key).key"), "--broker-public-key",
+            folder.file("keys/broker.pub"), "--name", key, "--run-directory", folder.file("run-\(key)"),
+        ]
+        let model = URL(fileURLWithPath: try Executables.path("zoetrope")).deletingLastPathComponent()
+            .appendingPathComponent("zoetrope_DemoModel.resources/cogvideox-demo").path
+        if stage != "video-muxer" { arguments += ["--model", model] }
+        return try spawn(stage, arguments, name: key)
+    }
+
+    func keys(_ arguments: String...) async throws -> CommandResult {
+        try await run("zoetrope", ["keys"] + arguments + ["--directory", folder.file("keys")], in: folder)
+    }
+
+    func health() async throws -> String {
+        let (data, _) = try await URLSession.shared.data(from: try #require(URL(string: server + "/healthz")))
+        return String(decoding: data, as: UTF8.self)
+    }
+
+    func wait(_ what: Comment, until condition: (String) -> Bool) async throws {
+        let started = ContinuousClock.now
+        while true {
+            let health = (try? await health()) ?? "no answer"
+            if condition(health) { return }
+            let log = processes.map { $0.output + $0.errors }.joined(separator: "\n").suffix(6000)
+            try #require(ContinuousClock.now - started < .seconds(60), "\(what): \(health)\n\(log)")
+            try await Task.sleep(for: .milliseconds(50))
+        }
+    }
+
+    /// Makes a short video and fetches it.
+    func video() async throws -> String {
+        let path = folder.file("apart.mkv")
+        let submitted = try await run(
+            "zoetrope", ["submit", EndToEnd.prompt, "--container", "mkv", "--server", server] + EndToEnd.small,
+            in: folder)
+        try #require(submitted.status == 0, "\(submitted.everything)")
+        let id = submitted.output.trimmingCharacters(in: .whitespacesAndNewlines)
+        let watched = try await run("zoetrope", ["watch", id, "--server", server], in: folder)
+        let log = processes.map { $0.output + $0.errors }.joined(separator: "\n").suffix(6000)
+        try #require(watched.status == 0, "\(watched.everything)\n\(log)")
+        let fetched = try await run("zoetrope", ["fetch", id, "--server", server, "--output", path], in: folder)
+        try #require(fetched.status == 0, "\(fetched.everything)")
+        return path
+    }
+
+    func kill() {
+        for process in processes { process.send(SIGKILL) }
+    }
+
+    private func make(_ name: String) async throws {
+        let made = try await keys("new", name)
+        try #require(made.status == 0, "\(made.everything)")
+    }
+
+    private func authorize(_ name: String, role: String, stage: String? = nil) async throws {
+        try await make(name)
+        let stages = stage.map { ["--stages", $0] } ?? []
+        let done = try await run(
+            "zoetrope", ["keys", "authorize", name, "--role", role, "--directory", folder.file("keys")] + stages,
+            in: folder)
+        try #require(done.status == 0, "\(done.everything)")
+    }
+
+    @discardableResult
+    private func spawn(
+        _ service: String, _ arguments: [String], name: String? = nil, environment: [String: String] = [:]
+    ) throws -> Subprocess {
+        let process = try Subprocess(
+            Executables.path("zoetrope-\(service)"), arguments, in: folder, name: name ?? service,
+            environment: environment)
+        processes.append(process)
+        return process
+    }
+}
