@@ -121,21 +121,19 @@ def test(tree, targets, scratch):
     return "killed", f"“{failed[0]}”{more}" if failed else "the test process dies"
 
 
-def judge(mutant, tree, scratch):
-    """Whether the mutant is noticed, by what, and after how many seeds."""
-    if mutant is None or mutant.suite == "work":
+def judge(suite, tree, scratch, is_mutant=True):
+    """Whether what is in the tree is noticed, by what, and after how many seeds."""
+    if suite == "work":
         failure = build(tree, SUITES["work"], scratch, "zoetrope-simulator")
         if failure:
             return "error", failure, ""
         found = simulate(tree, scratch, SEEDS, SEEDS)
         if found:
             return "killed", f"simulator: {found[1]}", f"{found[0]} ({100 * found[2] / SEEDS:.0f} %)"
-        found = simulate(tree, scratch, MORE_SEEDS, 1) if mutant else None
+        found = simulate(tree, scratch, MORE_SEEDS, 1) if is_mutant else None
         if found:
             return "killed", f"simulator: {found[1]}", f"{found[0]}"
-        if mutant is None:
-            return "alive", "", ""
-    verdict, by = test(tree, SUITES[mutant.suite], scratch)
+    verdict, by = test(tree, SUITES[suite], scratch)
     return verdict, by, "–"
 
 
@@ -155,11 +153,13 @@ def main():
     tree = os.path.join(os.path.abspath(options.scratch), "tree")
     scratch = os.path.join(os.path.abspath(options.scratch), "build")
     copy_sources(tree)
-    verdict, by, _ = judge(None, tree, scratch)
-    if verdict != "alive":
-        sys.exit(f"the sources themselves fail: {by}")
-    rows, survivors = [], []
+    rows, survivors, sound = [], [], set()
     for mutant in chosen:
+        if mutant.suite not in sound:
+            verdict, by, _ = judge(mutant.suite, tree, scratch, is_mutant=False)
+            if verdict != "alive":
+                sys.exit(f"the sources themselves fail ({mutant.suite}): {by}")
+            sound.add(mutant.suite)
         started = time.monotonic()
         misfit = mutant.misfit()
         if misfit:
@@ -173,7 +173,7 @@ def main():
                 originals.setdefault(path, text)
                 write(path, text.replace(before, after))
             try:
-                verdict, by, seeds = judge(mutant, tree, scratch)
+                verdict, by, seeds = judge(mutant.suite, tree, scratch)
             finally:
                 for path, text in originals.items():
                     write(path, text)

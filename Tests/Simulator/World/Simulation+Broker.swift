@@ -93,17 +93,21 @@ extension Simulation {
 
     // MARK: The inbox
 
-    mutating func arrive(_ envelope: Envelope) {
+    /// - Parameter isNew: false for what has waited through a freeze, and counts since it came.
+    mutating func arrive(_ envelope: Envelope, isNew: Bool) {
         guard let broker else {
             // What waits in the sender's queue comes with the next connection, or is lost with the old one.
             if random.below(2) == 0 { schedule(.toBroker(envelope), after: random.between(200...2000)) }
             return
         }
-        // What waits through a short freeze counts from when it is heard: a third of a lease is the broker's own.
-        if broker.frozenUntil <= now || broker.frozenFor > Self.leaseMilliseconds / 3 {
-            history.note(arrivalOf: envelope)
+        // A third of a lease is the broker's own: what waits through a shorter freeze counts from when it is heard.
+        let isFrozen = broker.frozenUntil > now
+        let counts = isNew && (!isFrozen || broker.frozenFor > Self.leaseMilliseconds / 3)
+        if counts { history.note(arrivalOf: envelope) }
+        guard !isFrozen else {
+            return queue.push(
+                counts || !isNew ? .waitingAtBroker(envelope) : .toBroker(envelope), at: broker.frozenUntil)
         }
-        guard broker.frozenUntil <= now else { return queue.push(.toBroker(envelope), at: broker.frozenUntil) }
         if isTracing { note("→ broker \(envelope.message.short)") }
         enqueue(.received(envelope))
     }

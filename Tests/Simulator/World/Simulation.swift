@@ -21,6 +21,8 @@ package struct Simulation {
 
     enum Action {
         case toBroker(Envelope)
+        /// Came to the host of a frozen broker.
+        case waitingAtBroker(Envelope)
         case toWorker(Int, run: Int, Envelope)
         case toClient(Int, run: Int, Envelope)
         case unreachable(SessionID, epoch: UInt64)
@@ -135,7 +137,8 @@ package struct Simulation {
 
     private mutating func perform(_ action: Action) {
         switch action {
-        case .toBroker(let envelope): arrive(envelope)
+        case .toBroker(let envelope): arrive(envelope, isNew: true)
+        case .waitingAtBroker(let envelope): arrive(envelope, isNew: false)
         case .toWorker(let number, let run, let envelope): arrive(envelope, at: number, run: run)
         case .toClient(let number, let run, let envelope):
             if clients[number].run == run { hear(envelope, client: number) }
