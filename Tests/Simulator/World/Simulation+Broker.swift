@@ -78,6 +78,7 @@ extension Simulation {
         if !rules.commitsAreDurable { ledger.cutPower(random: &random) }
         if !rules.blobsAreFlushed {
             for content in store.contents where (store[content]?.storedAt ?? 0) + 2000 > now && random.below(2) == 0 {
+                harmed.insert(content)
                 store.tear(content)
             }
         }
