@@ -43,6 +43,8 @@ for target in ${FUZZ_TARGETS:-$all}; do
         -max_len="${longest[$target]:-1024}" \
         -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix="$findings/" "$grown" "$seeds" < /dev/null > "$log" 2>&1
     status=$?
+    # libFuzzer ends the process itself, so nothing tidies up behind it.
+    rm -rf -- /dev/shm/zt-fuzz-"$target"-* /tmp/zt-fuzz-"$target"-*
     runs=$(awk '/stat::number_of_executed_units/ {print $2}' "$log")
     rate=$(awk '/stat::average_exec_per_sec/ {print $2}' "$log")
     coverage=$(grep -o 'cov: [0-9]*' "$log" | tail -n 1 | cut -d' ' -f2)
