@@ -79,6 +79,33 @@ package struct BrokerClient: Sendable {
         throw BrokerSession.unexpected(reply)
     }
 
+    /// Empties workers, or lets the broker take no new jobs; says who drains because of it.
+    ///
+    /// - Throws: `worker_not_found`.
+    package func drain(_ drain: Drain) async throws(Failure) -> Draining {
+        let reply = try await session.request(.drain(drain))
+        if case .draining(let draining) = reply { return draining }
+        throw BrokerSession.unexpected(reply)
+    }
+
+    /// Jobs that failed or died, newest first and older than `before`; with a `job` that one and its evidence.
+    ///
+    /// - Throws: `job_not_found`, `job_not_dead`.
+    package func dead(_ query: DeadQuery) async throws(Failure) -> DeadPage {
+        let reply = try await session.request(.deadQuery(query))
+        if case .deadPage(let page) = reply { return page }
+        throw BrokerSession.unexpected(reply)
+    }
+
+    /// Makes a new job of a dead one that keeps what was done.
+    ///
+    /// - Throws: `job_not_found`, `job_not_dead`, and what SUBMIT is refused with.
+    package func retry(_ retry: DeadRetry) async throws(Failure) -> Accepted {
+        let reply = try await session.request(.deadRetry(retry))
+        if case .accepted(let accepted) = reply { return accepted }
+        throw BrokerSession.unexpected(reply)
+    }
+
     /// Puts a tensor into the broker's store; the reference can be an input of a job.
     package func upload(_ tensor: Tensor, timeout: Duration = .seconds(60)) async throws(Failure) -> TensorRef {
         try await data.store(tensor, at: await session.storeLocations, timeout: timeout)

@@ -13,6 +13,12 @@ package struct DenoiseCheckpoint: Sendable {
     package var generator: TorchGenerator
     /// How many of the completed steps were computed in full: fewer with a step cache.
     package var computedSteps: Int
+    /// The latents after each completed step, first to last, of a run that keeps them; otherwise empty.
+    package var history: [Tensor] = []
+    /// Digest of the model that the steps were made with; empty = not recorded.
+    package var model = ""
+    /// The arithmetic that made the last step; on an equal one the run goes on bit-exactly. Empty = not recorded.
+    package var numerics = ""
 
     /// - Parameter computedSteps: nil when every step was computed in full.
     package init(
@@ -28,12 +34,18 @@ package struct DenoiseCheckpoint: Sendable {
 
     private static let format = "zoetrope-denoise-checkpoint/1"
 
-    /// The checkpoint as a safetensors file in a uint8 tensor: `latents`, `previous_original`, `generator` and, in the
-    /// metadata, the format, the steps done and, when they are fewer, the steps computed in full.
+    /// The checkpoint as a safetensors file in a uint8 tensor: `latents`, `previous_original`, `generator`, `history` and,
+    /// in the metadata, the format, the steps done and, when they are fewer, the steps computed in full, the model and the
+    /// arithmetic.
     package func encode() -> Tensor {
         var tensors = [("latents", latents), ("generator", Tensor(bytes: generator.state))]
         if let previousOriginal { tensors.append(("previous_original", previousOriginal)) }
         var metadata = ["format": Self.format, "completed_steps": String(completedSteps)]
+        if !history.isEmpty {
+            tensors.append(("history", Tensor.concatenated(history.map { $0.reshaped([1] + $0.shape) })))
+        }
+        if !model.isEmpty { metadata["model"] = model }
+        if !numerics.isEmpty { metadata["numerics"] = numerics }
         if computedSteps != completedSteps { metadata["computed_steps"] = String(computedSteps) }
         return SafetensorsWriter.encode(tensors, metadata: metadata)
     }
@@ -61,14 +73,26 @@ package struct DenoiseCheckpoint: Sendable {
             let state = try file.tensor("generator").withUnsafeBytes { [UInt8]($0) }
             generator = try TorchGenerator(state: state)
             previousOriginal = file.contains("previous_original") ? try file.tensor("previous_original") : nil
+            history = file.contains("history") ? try Self.steps(in: file.tensor("history"), count: steps) : []
+            model = file.metadata["model"] ?? ""
+            numerics = file.metadata["numerics"] ?? ""
         } catch {
             throw error.code == "checkpoint_invalid" ? error : Self.invalid(error.message)
         }
         guard latents.dtype.isFloatingPoint, previousOriginal?.shape ?? latents.shape == latents.shape,
-            previousOriginal?.dtype ?? .float32 == .float32
+            previousOriginal?.dtype ?? .float32 == .float32,
+            history.allSatisfy({ $0.shape == latents.shape && $0.dtype == latents.dtype })
         else {
             throw Self.invalid("its tensors do not fit together")
         }
+    }
+
+    /// The latents after each step from the tensor that holds them all.
+    private static func steps(in all: Tensor, count: Int) throws(Failure) -> [Tensor] {
+        guard all.shape.first == count else {
+            throw invalid("it holds latents after \(all.shape.first ?? 0) steps and \(count) are done")
+        }
+        return (0..<count).map { all.rows($0..<$0 + 1).reshaped(Array(all.shape.dropFirst())) }
     }
 
     private static func invalid(_ reason: String) -> Failure {

@@ -64,6 +64,31 @@ package enum JobGraph {
         return submit
     }
 
+    /// The SUBMIT that makes another file of latents that a job has left: decode and mux, no denoising.
+    ///
+    /// - Parameters:
+    ///   - request: what `RequestDraft.reencoding` made of the first job's.
+    ///   - latents: the first job's final latents in the store; they stay there as long as the new job does.
+    ///   - source: the first job, for the notes.
+    ///
+    /// Fails as `submit` does.
+    package static func reencode(
+        _ request: GenerationRequest, latents: TensorRef, of source: String, traits: ModelTraits,
+        idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0
+    ) throws(Failure) -> Submit {
+        var recorded = request
+        recorded.notes.append("reencoded: from the latents of \(source)")
+        let submit = Submit(
+            idempotencyKey: idempotencyKey,
+            requestDigest: try digest(of: request, model: traits.digest, initialLatents: latents.digest),
+            tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(recorded),
+            tasks: [
+                try decode(recorded, traits, latents: .blob(latents)), try mux(recorded, traits),
+            ])
+        try checkSize(submit)
+        return submit
+    }
+
     /// SHA-256 over the canonical JSON of the request, the model and the initial latents: equal for requests that mean
     /// the same. A seed drawn at random does not count, so that a repeated request without a seed is the same request;
     /// nor do notes.

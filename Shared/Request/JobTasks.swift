@@ -54,18 +54,19 @@ extension JobGraph {
     }
 
     /// Frames are large and quickly made again: they stay in the decoder's memory unless they are the job's result.
-    private static func decode(
-        _ request: GenerationRequest, _ traits: ModelTraits
+    static func decode(
+        _ request: GenerationRequest, _ traits: ModelTraits,
+        latents: InputSource = .task(name: "denoise", output: "latents")
     ) throws(Failure) -> TaskSpecification {
         let parameters = DecodeParameters(
             dtype: request.dtype, numFrames: request.numFrames, keepFloatFrames: request.keepFloatFrames)
         return TaskSpecification(
             name: "decode", stage: StageName.vaeDecoder.rawValue, model: traits.digest,
-            parameters: try CanonicalJSON.encode(parameters), inputs: [input("latents", of: "denoise")],
+            parameters: try CanonicalJSON.encode(parameters), inputs: [TaskInput(name: "latents", source: latents)],
             durableOutputs: request.outputType == .frames || request.keepFloatFrames)
     }
 
-    private static func mux(
+    static func mux(
         _ request: GenerationRequest, _ traits: ModelTraits
     ) throws(Failure) -> TaskSpecification {
         let parameters = MuxParameters(request: request, modelDigest: traits.digest)

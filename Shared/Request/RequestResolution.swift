@@ -86,6 +86,36 @@ extension RequestDraft {
         return value
     }
 
+    /// `original` as another file: its latents are decoded and muxed again, nothing else can change.
+    ///
+    /// Fails with `reencode_fixed` for any field but `container` and `fps`, with `container_unknown`, `fps_out_of_range`,
+    /// and with `model_unknown` when another model than the one of `traits` made the latents.
+    package func reencoding(
+        _ original: GenerationRequest, traits: ModelTraits
+    ) throws(Failure) -> GenerationRequest {
+        var rest = self
+        rest.container = nil
+        rest.framesPerSecond = nil
+        guard rest == RequestDraft() else {
+            throw Failure(
+                "reencode_fixed", "Only container and fps can change when a video is encoded again.",
+                remedy: "Make a new video for anything else: the latents are those of the first.")
+        }
+        guard original.model == traits.name else {
+            throw Failure(
+                "model_unknown", "The video was made by \(original.model), and \(traits.name) is served here.",
+                field: "model", remedy: "Ask a gateway that serves the model.")
+        }
+        var request = original
+        request.container = try choice(
+            container, "container", code: "container_unknown", default: original.container)
+        if framesPerSecond != nil { request.framesPerSecond = try checkedFramesPerSecond(traits) }
+        request.outputType = .video
+        request.keepFloatFrames = false
+        request.keepStepLatents = false
+        return request
+    }
+
     // MARK: Size
 
     private func checkedSize(_ traits: ModelTraits) throws(Failure) -> (width: Int, height: Int) {

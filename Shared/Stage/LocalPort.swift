@@ -34,6 +34,8 @@ package final class LocalPort: StagePort {
         saved.withLock { $0.append((step, tensor)) }
     }
 
+    package let checkpointCost = Duration.zero
+
     /// Every checkpoint saved so far, in order.
     package var checkpoints: [(step: Int, tensor: Tensor)] { saved.withLock { $0 } }
 }

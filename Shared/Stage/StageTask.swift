@@ -10,6 +10,8 @@ package protocol StagePort: Sendable {
     var checkpointStep: Int? { get }
     func fetchCheckpoint() async throws(Failure) -> Tensor
     func saveCheckpoint(step: Int, _ tensor: Tensor)
+    /// How long the newest checkpoint took from here to the durable store; zero before the first.
+    var checkpointCost: Duration { get }
 }
 
 /// One task as its handler sees it: decoded parameters, named input tensors, progress, checkpoints.
@@ -102,4 +104,7 @@ package struct StageTask: Sendable {
     ///
     /// Steps must rise. When the store is slower than the steps, a waiting checkpoint gives way to a newer one.
     package func saveCheckpoint(step: Int, _ tensor: Tensor) { port.saveCheckpoint(step: step, tensor) }
+
+    /// How long storing the newest checkpoint took, beside the computation.
+    package var checkpointCost: Duration { port.checkpointCost }
 }

@@ -43,7 +43,9 @@ package struct StageWorker: Service, CustomStringConvertible {
         let hello = Hello(
             worker: configuration.name, capabilities: handler.capabilities,
             slots: UInt32(clamping: configuration.slots),
-            dataLocations: dataLocations, numerics: handler.numerics, processID: UInt32(getpid()))
+            dataLocations: dataLocations, numerics: handler.numerics, processID: UInt32(getpid()),
+            predecessorProcessID: configuration.predecessor.processID,
+            predecessorEnd: configuration.predecessor.end)
         let driver = WorkerDriver(
             handler: handler, hello: hello, client: client, store: DurableStore(client: data), outputs: outputs,
             security: security, grace: configuration.shutdownGrace, logger: logger)

@@ -29,8 +29,8 @@ struct TaskRun: Sendable {
         let start = ContinuousClock.now
         let (checkpoints, writer) = AsyncStream.makeStream(
             of: PendingCheckpoint.self, bufferingPolicy: .bufferingNewest(1))
-        let writing = Task { await write(checkpoints) }
         let port = BusPort(assign: assign, store: store, checkpoints: writer)
+        let writing = Task { await write(checkpoints, of: port) }
         do {
             let task = StageTask(
                 name: assign.lease.task.description, attempt: Int(assign.attempt), parameters: assign.parameters,
@@ -54,9 +54,11 @@ struct TaskRun: Sendable {
         }
     }
 
-    private func write(_ checkpoints: AsyncStream<PendingCheckpoint>) async {
+    private func write(_ checkpoints: AsyncStream<PendingCheckpoint>, of port: BusPort) async {
         for await checkpoint in checkpoints {
             guard !Task.isCancelled else { return }
+            let start = ContinuousClock.now
+            defer { port.stored(in: start.duration(to: .now)) }
             if let ref = try? await store.store(checkpoint.tensor, for: assign.lease, progress) {
                 checkpointStored(checkpoint.step, ref)
             }
@@ -91,6 +93,7 @@ private final class BusPort: StagePort {
     private let store: DurableStore
     private let checkpoints: AsyncStream<PendingCheckpoint>.Continuation
     private let missing = Mutex<[String]>([])
+    private let cost = Mutex(Duration.zero)
 
     init(assign: Assign, store: DurableStore, checkpoints: AsyncStream<PendingCheckpoint>.Continuation) {
         self.assign = assign
@@ -126,6 +129,10 @@ private final class BusPort: StagePort {
         }
         return try await store.fetch(ref, for: assign.lease)
     }
+
+    var checkpointCost: Duration { cost.withLock { $0 } }
+
+    func stored(in duration: Duration) { cost.withLock { $0 = duration } }
 
     func saveCheckpoint(step: Int, _ tensor: Tensor) {
         checkpoints.yield(PendingCheckpoint(step: UInt32(clamping: step), tensor: tensor))

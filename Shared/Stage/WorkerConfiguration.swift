@@ -23,6 +23,8 @@ package struct WorkerConfiguration: Sendable {
     package var outputBytes: Int
     /// How long a stopping worker waits for its computation to reach the next step.
     package var shutdownGrace: Duration
+    /// The process that had this worker's name before and how it ended; 0 when its supervisor told nothing.
+    package var predecessor: (processID: UInt32, end: String) = (0, "")
 
     /// A worker of one slot on ipc, unless told otherwise.
     package init(

@@ -25,8 +25,6 @@ actor WorkerDriver {
 
     /// How long outputs that somebody may still fetch keep a drained worker alive.
     private static let drainPatience = Duration.seconds(600)
-    /// How long a task that was revoked as stalled may take to stop.
-    private static let hangPatience = Duration.seconds(10)
 
     private let handler: any StageHandler
     private let client: ControlClient
@@ -160,7 +158,7 @@ actor WorkerDriver {
             guard running.removeValue(forKey: lease) != nil else { return }
             let failure = Failure(
                 "compute_hung",
-                "task \(lease.task) made no progress and did not stop within \(Self.hangPatience)",
+                "task \(lease.task) made no progress and did not stop within \(grace)",
                 remedy: "This process ends; start it again. The job went to another worker.")
             logger.critical("\(failure)", metadata: metadata(lease))
             problem = failure
@@ -234,8 +232,9 @@ actor WorkerDriver {
     /// A computation that hangs ends only with its process.
     private func expectToStop(_ lease: Lease) {
         let inbox = inbox
+        let grace = grace
         Task {
-            try? await Task.sleep(for: Self.hangPatience)
+            try? await Task.sleep(for: grace)
             inbox.yield(.hung(lease))
         }
     }

@@ -36,6 +36,10 @@ package struct WorkerOptions: ParsableArguments {
     @Option(help: "Mebibytes this worker may use. Default: the machine's memory or its control group's limit.")
     package var memoryLimit: Int?
 
+    @Option(help: .hidden) package var predecessorProcess: UInt32 = 0
+
+    @Option(help: .hidden) package var predecessorEnd: String = ""
+
     @Option(help: "Seconds a stopping worker waits for its computation to reach the next step.")
     package var shutdownGrace: Int = 20
 
@@ -63,7 +67,7 @@ package struct WorkerOptions: ParsableArguments {
         let runDirectory = try RunDirectory.resolve(runDirectory)
         let endpoint = try Endpoint(parsing: broker ?? "ipc://\(runDirectory.socketPath("broker.sock"))")
         let budget = memoryBudget
-        let configuration = WorkerConfiguration(
+        var configuration = WorkerConfiguration(
             name: Self.shown(name ?? "\(handler.stage)@\(ProcessInfo.processInfo.hostName):\(getpid())", on: cpus),
             broker: endpoint,
             runDirectory: runDirectory, slots: slots, advertisedAddress: advertiseHost, dataPort: dataPort,
@@ -71,6 +75,7 @@ package struct WorkerOptions: ParsableArguments {
             credentials: try Credentials.load(
                 key: keys.key, brokerPublicKey: keys.brokerPublicKey, broker: endpoint),
             outputBytes: max(64 << 20, budget.limit / 4), shutdownGrace: .seconds(shutdownGrace))
+        configuration.predecessor = (predecessorProcess, String(predecessorEnd.prefix(100)))
         var metadata: Logger.Metadata = [
             "version": "\(ServiceVersion.current)", "stage": "\(handler.stage)", "model": "\(handler.modelDigest)",
             "slots": "\(slots)", "run_directory": "\(runDirectory.path)", "numerics": "\(handler.numerics)",

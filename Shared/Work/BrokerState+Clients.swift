@@ -14,18 +14,9 @@ extension BrokerState {
             }
             return
         }
-        if let readOnlyReason {
-            sendError(readOnlyReason.code, readOnlyReason.message, to: session, inReplyTo: sequence, retryAfter: 5000)
-            return
-        }
-        guard !isDraining else {
-            let problem = "the broker is being drained: it finishes its jobs and takes no new ones"
-            sendError("draining", problem, to: session, inReplyTo: sequence, retryAfter: 10_000)
-            return
-        }
-        guard records.unfinished.count < configuration.unfinishedJobLimit else {
-            let problem = "\(records.unfinished.count) jobs are waiting or running"
-            sendError("overloaded", problem, to: session, inReplyTo: sequence, retryAfter: 10_000)
+        if let refusal = admissionRefusal {
+            sendError(
+                refusal.code, refusal.message, to: session, inReplyTo: sequence, retryAfter: refusal.retryAfter)
             return
         }
         if let problem = problem(in: submit.tasks) {
@@ -39,6 +30,16 @@ extension BrokerState {
         commit(.jobAccepted(acceptance), now: now)
         if let record = records.jobs[job] { learnCosts(of: record) }
         send(.accepted(Accepted(job: job, replayed: false)), to: session, inReplyTo: sequence)
+    }
+
+    /// Why no job at all is taken at present, or nil.
+    var admissionRefusal: (code: String, message: String, retryAfter: UInt32)? {
+        if let readOnlyReason { return (readOnlyReason.code, readOnlyReason.message, 5000) }
+        if isDraining {
+            return ("draining", "the broker is being drained: it finishes its jobs and takes no new ones", 10_000)
+        }
+        guard records.unfinished.count >= configuration.unfinishedJobLimit else { return nil }
+        return ("overloaded", "\(records.unfinished.count) jobs are waiting or running", 10_000)
     }
 
     /// - Returns: why these tasks cannot be a job's graph, or nil.
@@ -131,7 +132,7 @@ extension BrokerState {
         send(.status(StatusPage(jobs: page, hasMore: hasMore)), to: session, inReplyTo: sequence)
     }
 
-    private mutating func sendNotFound(_ job: String, to session: SessionID, inReplyTo sequence: UInt64) {
+    mutating func sendNotFound(_ job: String, to session: SessionID, inReplyTo sequence: UInt64) {
         sendError("job_not_found", "there is no job \(job)", to: session, inReplyTo: sequence)
     }
 

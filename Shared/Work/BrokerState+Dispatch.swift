@@ -30,7 +30,7 @@ extension BrokerState {
             else { continue }
             guard let session = choose(for: task, job: job, free: free) else { continue }
             assign(candidate.id, task, of: job, to: session, now: now)
-            free[session] = free[session].flatMap { $0 > 1 ? $0 - 1 : nil }
+            free[session] = task.isQuarantined ? nil : free[session].flatMap { $0 > 1 ? $0 - 1 : nil }
             if free.isEmpty { break }
         }
     }
@@ -45,8 +45,10 @@ extension BrokerState {
             leased[clock.session, default: (0, 0)].all += 1
             leased[clock.session, default: (0, 0)].unlisted += isListed ? 0 : 1
         }
+        let isolated = isolatedSessions()
         var free: [SessionID: Int] = [:]
-        for (session, worker) in workers where worker.isReachable && !worker.isDraining && worker.freeSlots > 0 {
+        for (session, worker) in workers
+        where !isolated.contains(session) && worker.isReachable && !worker.isDraining && worker.freeSlots > 0 {
             let taken = leased[session] ?? (0, 0)
             let slots = min(Int(worker.freeSlots) - taken.unlisted, Int(worker.hello.slots) - taken.all)
             if slots > 0 { free[session] = slots }
@@ -73,18 +75,24 @@ extension BrokerState {
         return found.sorted { $0.goesBefore($1) }
     }
 
-    /// Same arithmetic as the checkpoint, then least busy, then whoever holds an input, then whose turn it is.
+    /// Same arithmetic as the checkpoint, then whoever did not die of the task, then least busy, then whoever holds an input, then whose turn it is.
     /// A worker that failed the task gets it again only when no other connected worker could.
     private func choose(for task: TaskRecord, job: JobRecord, free: [SessionID: Int]) -> SessionID? {
         let capable = workers.filter { $0.value.hello.serves(task.specification) }
         let preferred = capable.filter { !task.excludedWorkers.contains($0.value.hello.worker) }
-        let eligible = (preferred.isEmpty ? capable : preferred).filter { free[$0.key] != nil }
+        var eligible = (preferred.isEmpty ? capable : preferred).filter { free[$0.key] != nil }
+        if task.isQuarantined { eligible = eligible.filter { mayIsolate(task, on: $0.key, $0.value, free: free) } }
+        let crashed = task.crashedWorkers
         let holders = Set(task.producers.compactMap { job.task($0)?.session })
-        func rank(_ session: SessionID, _ worker: Worker) -> (Int, Int, Int, UInt64, String) {
+        func rank(_ session: SessionID, _ worker: Worker) -> (Int, Int, Int, Int, UInt64, String) {
             let isStrange = task.checkpoint != nil && worker.hello.numerics != task.checkpointNumerics
             let busy = Int(worker.hello.slots) - (free[session] ?? 0)
             let holdsInput = holders.contains(session)
-            return (isStrange ? 1 : 0, busy, holdsInput ? 0 : 1, worker.lastAssignment, worker.hello.worker)
+            let hasCrashed = crashed.contains(worker.hello.worker)
+            return (
+                isStrange ? 1 : 0, hasCrashed ? 1 : 0, busy, holdsInput ? 0 : 1, worker.lastAssignment,
+                worker.hello.worker
+            )
         }
         return eligible.sorted { inOrder($0.key, $1.key) }.min { rank($0.key, $0.value) < rank($1.key, $1.value) }?.key
     }

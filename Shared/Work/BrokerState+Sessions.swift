@@ -16,7 +16,28 @@ extension BrokerState {
         worker.freeSlots = 0
         workers[session] = worker
         send(.welcome(welcome), to: session, inReplyTo: sequence)
-        if isNew { touchWatched() }
+        if isNew {
+            buryPredecessor(of: hello, now: now)
+            touchWatched()
+        }
+    }
+
+    /// The process that had this worker's name is gone, says whoever started the new one: its leases need not run out.
+    private mutating func buryPredecessor(of hello: Hello, now: Instant) {
+        guard hello.predecessorProcessID != 0, readOnlyReason == nil else { return }
+        let gone = workers.filter {
+            $0.value.hello.worker == hello.worker && $0.value.hello.processID == hello.predecessorProcessID
+        }
+        for session in gone.keys.sorted(by: inOrder) {
+            workers[session] = nil
+            let end = hello.predecessorEnd
+            for lease in currentLeases(of: session) {
+                release(
+                    lease, reason: .expired, code: "worker_lost", message: "its process ended (\(end))",
+                    excludesWorker: false, processEnd: end, now: now)
+            }
+            loseOutputs(heldBy: session, now: now)
+        }
     }
 
     /// A beat is the worker's whole state: what it lists is renewed, what it lists wrongly is answered LEASE_LOST, what
@@ -74,28 +95,15 @@ extension BrokerState {
         clock.step = running.step
         clock.totalSteps = running.totalSteps
         leases[running.task] = clock
+        if clock.longestStepMilliseconds > 0, hasProgress {
+            workers[session]?.warm.insert(Workload(task.specification))
+        }
         if hasProgress { touchProgress(running.task.job) }
         // The order may have been lost; a worker that has it ignores it.
         if let reason = clock.yieldReason {
             send(.revoke(Revoke(lease: lease, reason: reason, yields: true)), to: session)
         }
         checkProgress(running, lease: lease, clock: clock, session: session, now: now)
-    }
-
-    /// The watchdog: a worker may beat while its compute hangs.
-    private mutating func checkProgress(
-        _ running: RunningTask, lease: Lease, clock: LeaseClock, session: SessionID, now: Instant
-    ) {
-        guard readOnlyReason == nil else { return }
-        let isMeasured = clock.longestStepMilliseconds > 0 && running.step < running.totalSteps
-        let limit =
-            isMeasured
-            ? max(configuration.minimumStallMilliseconds, 5 * clock.longestStepMilliseconds)
-            : configuration.stallMilliseconds
-        guard UInt64(running.millisecondsSinceProgress) > limit else { return }
-        send(.revoke(Revoke(lease: lease, reason: "stalled")), to: session)
-        let message = "no progress for \(running.millisecondsSinceProgress / 1000) s at step \(running.step)"
-        release(lease, reason: .stalled, code: "stalled", message: message, excludesWorker: true, now: now)
     }
 
     private mutating func findLostAssignments(of session: SessionID, listed: Set<UInt64>, now: Instant) {
@@ -195,28 +203,5 @@ extension BrokerState {
             let producers = lost.map(\.specification.name)
             commit(.outputsLost(OutputLoss(job: id, producers: producers, consumer: nil)), now: now)
         }
-    }
-}
-
-extension BrokerState.LeaseClock {
-    /// Measures step times from the moments at which the worker says that progress was made.
-    mutating func note(_ running: RunningTask, now: Instant) {
-        guard running.step > step || (newestStep == nil && running.step > 0) else { return }
-        let sinceProgress = UInt64(running.millisecondsSinceProgress)
-        let at = now.milliseconds > sinceProgress ? now.milliseconds - sinceProgress : 0
-        if let newest = newestStep, running.step > newest.step {
-            let each = (at > newest.at ? at - newest.at : 0) / UInt64(running.step - newest.step)
-            longestStepMilliseconds = max(longestStepMilliseconds, max(1, each))
-        }
-        if firstStep == nil { firstStep = (running.step, at) }
-        newestStep = (running.step, at)
-    }
-
-    /// Mean time of this run's steps, once two moments are known.
-    var stepMilliseconds: Double? {
-        guard let firstStep, let newestStep, newestStep.step > firstStep.step, newestStep.at > firstStep.at else {
-            return nil
-        }
-        return Double(newestStep.at - firstStep.at) / Double(newestStep.step - firstStep.step)
     }
 }

@@ -48,7 +48,10 @@ extension BrokerState {
             lease: lease, outputs: complete.outputs, elapsedMilliseconds: complete.elapsedMilliseconds,
             notes: Array(complete.notes.prefix(Limits.notes)), unixMilliseconds: now.unixMilliseconds)
         commit(.taskCompleted(completion), now: now)
-        if let task = records.task(of: lease) { durations.learn(task) }
+        if let task = records.task(of: lease) {
+            durations.learn(task)
+            workers[session]?.warm.insert(Workload(task.specification))
+        }
         notBefore[lease.task] = nil
         refusals[lease.task] = nil
         if let job = records.jobs[job.job], job.state.isTerminal { forgetVolatileState(of: job) }
@@ -89,12 +92,13 @@ extension BrokerState {
         if !fail.missingInputs.isEmpty, retryProducers(of: fail, in: job, now: now) { return }
         let name = fail.lease.task.name
         guard fail.retry != .never else {
-            endJob(job.job, .failed, task: name, code: fail.code, message: fail.message, now: now)
+            endJob(
+                job.job, .failed, task: name, code: fail.code, message: fail.message, retry: .never, now: now)
             return
         }
         release(
             fail.lease, reason: .failed, code: fail.code, message: "\(fail.code): \(fail.message)",
-            excludesWorker: fail.retry != .sameWorker, now: now)
+            excludesWorker: fail.retry != .sameWorker, retry: fail.retry, now: now)
     }
 
     /// Missing inputs are the producers' matter. Outputs in a worker's memory died with it: make them again at once.
@@ -127,17 +131,23 @@ extension BrokerState {
 
     /// Ends a lease without a result and decides whether the task may go on.
     mutating func release(
-        _ lease: Lease, reason: LeaseEnd.Reason, code: String, message: String, excludesWorker: Bool, now: Instant
+        _ lease: Lease, reason: LeaseEnd.Reason, code: String, message: String, excludesWorker: Bool,
+        retry: Failure.Retry? = nil, processEnd: String? = nil, now: Instant
     ) {
+        let evidence = evidence(of: lease.task, retry: retry, processEnd: processEnd, now: now)
         leases[lease.task] = nil
-        let end = LeaseEnd(lease: lease, reason: reason, code: code, message: message, excludesWorker: excludesWorker)
+        let end = LeaseEnd(
+            lease: lease, reason: reason, code: code, message: message, excludesWorker: excludesWorker,
+            evidence: evidence)
         commit(.leaseEnded(end), now: now)
         guard let task = records.task(of: lease) else { return }
         let name = lease.task.name
         if task.crashes >= configuration.crashLimit {
             let problem = "task \(name) lost its worker \(task.crashes) times, last \(task.lastProblem)"
             endJob(lease.task.job, .dead, task: name, code: "worker_lost", message: problem, now: now)
-        } else if task.failures >= configuration.failureLimit {
+        } else if let failureClass = end.failureClass,
+            task.failures(of: failureClass) >= configuration.failureLimit
+        {
             let problem = "task \(name) failed \(task.failures) times, last on \(task.lastProblem)"
             endJob(lease.task.job, .failed, task: name, code: code, message: problem, now: now)
         } else if task.attempts >= configuration.attemptLimit {
@@ -145,6 +155,16 @@ extension BrokerState {
         } else {
             notBefore[lease.task] = now.milliseconds + backoff(task, reason: reason, id: lease.task)
         }
+    }
+
+    /// What the lease's clock and the caller know at its end.
+    private func evidence(
+        of task: TaskID, retry: Failure.Retry?, processEnd: String? = nil, now: Instant
+    ) -> LeaseEvidence {
+        LeaseEvidence(
+            step: leases[task]?.step ?? 0, unixMilliseconds: now.unixMilliseconds,
+            retry: retry.map { "\($0)" },
+            processEnd: processEnd)
     }
 
     private func exhausted(_ task: TaskRecord) -> String {
@@ -168,7 +188,8 @@ extension BrokerState {
 
     /// Ends a job in FAILED, DEAD or CANCELLED and takes back whatever of it still runs.
     mutating func endJob(
-        _ id: String, _ state: JobState, task: String?, code: String, message: String, now: Instant
+        _ id: String, _ state: JobState, task: String?, code: String, message: String, retry: Failure.Retry? = nil,
+        now: Instant
     ) {
         guard let job = records.jobs[id], !job.state.isTerminal else { return }
         for running in job.tasks where running.state == .leased && running.specification.name != task {
@@ -176,10 +197,12 @@ extension BrokerState {
             let lease = Lease(task: TaskID(job: id, name: running.specification.name), fence: running.fence)
             send(.revoke(Revoke(lease: lease, reason: state == .cancelled ? "cancelled" : "job_ended")), to: session)
         }
+        let evidence = task.map { self.evidence(of: TaskID(job: id, name: $0), retry: retry, now: now) }
         forgetVolatileState(of: job)
         let text = cut(message, toBytes: Limits.messageBytes)
         let end = JobEnd(
-            job: id, state: state, task: task, code: code, message: text, unixMilliseconds: now.unixMilliseconds)
+            job: id, state: state, task: task, code: code, message: text, unixMilliseconds: now.unixMilliseconds,
+            evidence: evidence)
         commit(.jobEnded(end), now: now)
     }
 }

@@ -29,6 +29,8 @@ package struct BrokerState: Sendable {
         var lastAssignment: UInt64 = 0
         /// False after a failed send, until the worker is heard again.
         var isReachable = true
+        /// What it has made progress with in this session: its weights are loaded.
+        var warm: Set<Workload> = []
         /// Gets nothing more and leaves when it is empty.
         var isDraining = false
         /// Blobs it may drop, with how many beat answers still say so (an answer can be lost).
@@ -168,6 +170,8 @@ package struct BrokerState: Sendable {
         case .watch(let watch): accept(watch, from: session, inReplyTo: sequence, now: now)
         case .cancel(let job): cancel(job, from: session, inReplyTo: sequence, now: now)
         case .drain(let drain): accept(drain, from: session, inReplyTo: sequence)
+        case .deadQuery(let query): answer(query, from: session, inReplyTo: sequence)
+        case .deadRetry(let retry): accept(retry, from: session, inReplyTo: sequence, now: now)
         case .clusterQuery: send(.cluster(clusterStatus(now)), to: session, inReplyTo: sequence)
         case .error: break
         default:

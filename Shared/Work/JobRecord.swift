@@ -33,6 +33,10 @@ package struct TaskRecord: Sendable, Hashable, Codable {
     package var excludedWorkers: [String] = []
     /// How the last lease ended when it ended without a result; for people.
     package var lastProblem = ""
+    /// How leases ended badly, oldest first; nil in ledgers of earlier releases and where all went well.
+    package var incidents: [IncidentRecord]?
+    /// `failures` by class (`LeaseEnd.failureClass`).
+    package var failureClasses: [String: UInt32]?
 
     package init(specification: TaskSpecification, state: TaskState) {
         self.specification = specification
@@ -62,6 +66,10 @@ package struct JobRecord: Sendable, Hashable, Codable {
     package var errorCode = ""
     package var errorMessage = ""
     package var tasks: [TaskRecord]
+    /// The task that ended the job, if one did.
+    package var endedBy: String?
+    /// The newest job that goes on with what this one had done.
+    package var retriedAs: String?
 
     package init(_ acceptance: JobAcceptance, ordinal: UInt64) {
         job = acceptance.job
@@ -75,6 +83,8 @@ package struct JobRecord: Sendable, Hashable, Codable {
             let waits = task.inputs.contains { if case .task = $0.source { true } else { false } }
             return TaskRecord(specification: task, state: waits ? .blocked : .ready)
         }
+        for carried in acceptance.carried ?? [] { take(over: carried) }
+        refreshReadiness()
     }
 
     package func index(of task: String) -> Int? { tasks.firstIndex { $0.specification.name == task } }

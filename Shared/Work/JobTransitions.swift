@@ -57,6 +57,13 @@ extension JobRecord {
         case .dropped: break
         case .refused, .assignLost, .goodbye, .yielded: tasks[index].attempts -= min(1, tasks[index].attempts)
         }
+        if let failureClass = end.failureClass {
+            tasks[index].failureClasses = tasks[index].failureClasses ?? [:]
+            tasks[index].failureClasses?[failureClass, default: 0] += 1
+        }
+        if !end.reason.givesAttemptBack, let evidence = end.evidence {
+            tasks[index].note(end.reason, code: end.code, message: end.message, evidence: evidence)
+        }
         let worker = tasks[index].worker
         if end.excludesWorker, !tasks[index].excludedWorkers.contains(worker) {
             tasks[index].excludedWorkers.append(worker)
@@ -72,6 +79,7 @@ extension JobRecord {
             guard let index = leasedIndex(lease) else { return }
             tasks[index].state = .blocked
             tasks[index].failures = 0
+            tasks[index].failureClasses = nil
             tasks[index].lastProblem =
                 "\(tasks[index].worker): inputs from \(loss.producers.joined(separator: ", ")) were lost"
         }
@@ -89,17 +97,25 @@ extension JobRecord {
         refreshReadiness()
     }
 
-    /// FAILED, DEAD or CANCELLED: nothing of the job runs any more, what is done stays done.
+    /// FAILED, DEAD or CANCELLED: nothing of the job runs any more, what is done stays done. Unless nobody wants it any
+    /// more the checkpoints stay too, for a retry.
     mutating func end(_ end: JobEnd) {
         guard !state.isTerminal, end.state.isTerminal else { return }
         state = end.state
         errorCode = end.code
         errorMessage = end.message
         finishedUnixMilliseconds = end.unixMilliseconds
+        endedBy = end.task
         for index in tasks.indices where tasks[index].state != .done {
-            if tasks[index].state == .leased { tasks[index].endedUnixMilliseconds = end.unixMilliseconds }
-            tasks[index].state = tasks[index].specification.name == end.task ? .dead : .cancelled
-            dropCheckpoint(index)
+            let isCause = tasks[index].specification.name == end.task
+            if tasks[index].state == .leased {
+                tasks[index].endedUnixMilliseconds = end.unixMilliseconds
+                if isCause, let evidence = end.evidence {
+                    tasks[index].note(.failed, code: end.code, message: end.message, evidence: evidence)
+                }
+            }
+            tasks[index].state = isCause ? .dead : .cancelled
+            if end.state == .cancelled { dropCheckpoint(index) }
         }
     }
 

@@ -65,6 +65,9 @@ package struct JobAcceptance: Sendable, Hashable, Codable {
     package var specification: String
     package var tasks: [TaskSpecification]
     package var unixMilliseconds: UInt64
+    /// The job that this one retries, and what that one had done.
+    package var retryOf: String?
+    package var carried: [CarriedTask]?
 
     package init(
         job: String, key: SubmissionKey, requestDigest: Digest, priority: Int32, specification: String,
@@ -149,8 +152,14 @@ package struct LeaseEnd: Sendable, Hashable, Codable {
     package var message: String
     /// Whether another worker should take the task where one exists.
     package var excludesWorker: Bool
+    /// Nil in ledgers of earlier releases.
+    package var evidence: LeaseEvidence?
 
-    package init(lease: Lease, reason: Reason, code: String, message: String, excludesWorker: Bool) {
+    package init(
+        lease: Lease, reason: Reason, code: String, message: String, excludesWorker: Bool,
+        evidence: LeaseEvidence? = nil
+    ) {
+        self.evidence = evidence
         self.lease = lease
         self.reason = reason
         self.code = code
@@ -181,10 +190,14 @@ package struct JobEnd: Sendable, Hashable, Codable {
     package var code: String
     package var message: String
     package var unixMilliseconds: UInt64
+    /// The end of the lease that ended the job, where no `leaseEnded` came before.
+    package var evidence: LeaseEvidence?
 
     package init(
-        job: String, state: JobState, task: String?, code: String, message: String, unixMilliseconds: UInt64
+        job: String, state: JobState, task: String?, code: String, message: String, unixMilliseconds: UInt64,
+        evidence: LeaseEvidence? = nil
     ) {
+        self.evidence = evidence
         self.job = job
         self.state = state
         self.task = task

@@ -67,10 +67,12 @@ package struct Records: Sendable, Hashable {
         switch entry {
         case .jobAccepted(let acceptance):
             lastOrdinal += 1
-            insert(JobRecord(acceptance, ordinal: lastOrdinal))
-            for task in acceptance.tasks {
-                for digest in Self.uploads(of: task) { references[digest, default: 0] += 1 }
+            let job = JobRecord(acceptance, ordinal: lastOrdinal)
+            insert(job)
+            for task in job.tasks {
+                for digest in Self.storedDigests(of: task) { references[digest, default: 0] += 1 }
             }
+            if let retried = acceptance.retryOf { jobs[retried]?.retriedAs = acceptance.job }
             return Unneeded()
         case .jobForgotten(let id): return forget(id)
         case .leaseGranted(let grant):

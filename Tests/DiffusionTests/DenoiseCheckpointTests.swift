@@ -59,6 +59,23 @@ struct DenoiseCheckpointTests {
         }
     }
 
+    @Test("the latents of every step, the model and the arithmetic come back from a checkpoint")
+    func historyAndOrigin() throws {
+        var state = DenoiseCheckpoint(
+            latents: Tensor([3, 4], shape: [2]), completedSteps: 2, previousOriginal: nil,
+            generator: TorchGenerator(seed: 0))
+        state.history = [Tensor([1, 2], shape: [2]), state.latents]
+        state.model = "abc"
+        state.numerics = "avx2"
+        let decoded = try DenoiseCheckpoint(decoding: state.encode())
+        #expect(decoded.history.map(\.values) == [[1, 2], [3, 4]])
+        #expect(decoded.model == "abc" && decoded.numerics == "avx2")
+        state.history.removeLast()
+        #expect {
+            try DenoiseCheckpoint(decoding: state.encode())
+        } throws: { ($0 as? Failure)?.code == "checkpoint_invalid" }
+    }
+
     @Test("a damaged checkpoint is refused")
     func damagedCheckpoint() throws {
         let whole = DenoiseCheckpoint(

@@ -12,6 +12,8 @@ actor FakeJobService: JobService {
     private(set) var submitted: [Submit] = []
     private(set) var fileReads = 0
     private var failure: Failure?
+    private(set) var drains: [Drain] = []
+    private var deadJobs: [DeadJob] = []
     private var workers: [ClusterStatus.Worker]
     private let pause: Duration
 
@@ -29,6 +31,9 @@ actor FakeJobService: JobService {
     func store(_ bytes: [UInt8], as digest: Digest) { files[digest] = bytes }
 
     func add(_ job: JobStatus) { jobs.append(job) }
+
+    /// Newest first.
+    func add(dead jobs: [DeadJob]) { deadJobs += jobs }
 
     func update(_ id: String, _ change: @Sendable (inout JobStatus) -> Void) {
         guard let index = jobs.firstIndex(where: { $0.job == id }) else { return }
@@ -128,6 +133,38 @@ actor FakeJobService: JobService {
         let running = jobs.filter { $0.state == .running }.count
         let queued = jobs.filter { $0.state == .accepted }.count
         return ClusterStatus(workers: workers, queuedJobs: UInt32(queued), runningJobs: UInt32(running))
+    }
+
+    func drain(_ drain: Drain) throws(Failure) -> Draining {
+        if let failure { throw failure }
+        drains.append(drain)
+        let matching = workers.filter { worker in
+            drain.worker == worker.worker || worker.capabilities.contains { $0.stage == drain.stage }
+        }
+        guard drain.broker || !matching.isEmpty else { throw Failure("worker_not_found", "Nobody.") }
+        return Draining(workers: drain.broker ? [] : matching.map(\.worker), broker: drain.broker && !drain.resume)
+    }
+
+    func dead(_ query: DeadQuery) throws(Failure) -> DeadPage {
+        if let failure { throw failure }
+        if query.job.isEmpty {
+            let older = query.before.isEmpty ? deadJobs[...] : deadJobs.drop { $0.job != query.before }.dropFirst()
+            let page = older.prefix(Int(query.limit))
+            return DeadPage(jobs: Array(page), hasMore: page.count < older.count)
+        }
+        guard let found = deadJobs.first(where: { $0.job == query.job }) else {
+            throw Failure("job_not_dead", "It lives.")
+        }
+        return DeadPage(jobs: [found], hasMore: false)
+    }
+
+    func retry(_ retry: DeadRetry) throws(Failure) -> Accepted {
+        _ = try dead(DeadQuery(job: retry.job))
+        let id = "video_retry"
+        jobs.append(
+            JobStatus(
+                job: id, state: .accepted, revision: 1, createdUnixMilliseconds: 1, specification: "{}", tasks: []))
+        return Accepted(job: id, replayed: false)
     }
 
     func bytes(of ref: TensorRef) throws(Failure) -> [UInt8] {

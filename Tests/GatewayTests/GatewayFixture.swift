@@ -82,6 +82,12 @@ extension TestClientProtocol {
         }
     }
 
+    func post(_ uri: String, _ json: String) async throws -> TestResponse {
+        try await execute(
+            uri: uri, method: .post, headers: [.contentType: "application/json"], body: ByteBuffer(string: json)
+        ) { $0 }
+    }
+
     func get(_ uri: String, headers: HTTPFields = [:]) async throws -> TestResponse {
         try await execute(uri: uri, method: .get, headers: headers, body: nil) { $0 }
     }

@@ -129,6 +129,44 @@ struct LedgerTests {
         #expect(caught { _ = try Ledger(directory: directory).load() }?.code == "ledger_corrupt")
     }
 
+    @Test("a copy put in the place of a damaged ledger, as the manual says, is what loads, and serves on")
+    func restore() async throws {
+        defer { remove() }
+        let backup = directory + "-backup"
+        defer { try? FileManager.default.removeItem(atPath: backup) }
+        let ledger = try Ledger(directory: directory)
+        try await ledger.commit(history(job: "kept", fence: 1))
+        let expected = try ledger.load()
+        try ledger.close()
+        try FileManager.default.copyItem(atPath: directory, toPath: backup)
+        let path = directory + "/ledger.sqlite"
+        try Data(repeating: 7, count: 8192).write(to: URL(fileURLWithPath: path))
+        #expect(caught { _ = try Ledger(directory: directory) }?.code == "ledger_corrupt")
+        try FileManager.default.removeItem(atPath: directory)
+        try FileManager.default.copyItem(atPath: backup, toPath: directory)
+        let restored = try Ledger(directory: directory)
+        #expect(try restored.load() == expected)
+        try await restored.commit(history(job: "new", fence: 20))
+        #expect(try restored.load().order == ["kept", "new"])
+    }
+
+    @Test("a job as an earlier release wrote it, without evidence, loads")
+    func earlierRelease() throws {
+        let record = JobRecord(
+            JobAcceptance(
+                job: "old", key: SubmissionKey(tenant: "", key: ""), requestDigest: Digest.of([1]), priority: 0,
+                specification: "{}",
+                tasks: [
+                    TaskSpecification(
+                        name: "only", stage: "encoder", model: "", parameters: "{}", inputs: [], durableOutputs: true)
+                ], unixMilliseconds: 1), ordinal: 1)
+        let written = String(decoding: try JSONEncoder().encode(record), as: UTF8.self)
+        for name in ["incidents", "failureClasses", "endedBy", "retriedAs", "carried", "retryOf", "evidence"] {
+            #expect(!written.contains("\"\(name)\""), "what is absent is not written either")
+        }
+        #expect(try JSONDecoder().decode(JobRecord.self, from: Data(written.utf8)) == record)
+    }
+
     @Test("no room is ledger_full; nothing of the batch stays, reading goes on, and room made is room used")
     func full() async throws {
         defer { remove() }

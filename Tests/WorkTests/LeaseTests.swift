@@ -227,6 +227,28 @@ struct LeaseTests {
         #expect(bench.pass(1000).assign(to: second.session) != nil)
     }
 
+    @Test("before a run has shown its step time the watchdog goes by what such steps took on a worker that is warm")
+    func expectedWatchdog() throws {
+        let bench = BrokerBench { $0.minimumStallMilliseconds = 3000 }
+        func submit(_ dtype: String) -> [Outgoing] {
+            let parameters = #"{"numInferenceSteps":10,"dtype":"\#(dtype)"}"#
+            return bench.deliver(.submit(single(parameters: parameters)), from: session(200))
+        }
+        _ = submit("bfloat16")
+        let measured = try #require(bench.join(first).assigns.first)
+        bench.deliver(measured.complete([], elapsed: 10_000), from: first.session)
+        let warm = try #require(submit("bfloat16").assigns.first)
+        // Ten steps took 10 s: one takes 1 s, five of them 5 s.
+        #expect(bench.beat(first, running: [warm], totalSteps: 10, sinceProgress: 5000).revokes.isEmpty)
+        #expect(bench.beat(first, running: [warm], totalSteps: 10, sinceProgress: 5001).revokes.count == 1)
+        let retried = bench.join(second).assigns + bench.pass(1000).assigns
+        let cold = try #require(retried.first)
+        #expect(bench.beat(second, running: [cold], totalSteps: 10, sinceProgress: 60_000).revokes.isEmpty)
+        bench.deliver(cold.complete([], elapsed: 10_000), from: second.session)
+        let otherWeights = try #require((submit("int8") + bench.beat(second)).assign(to: second.session))
+        #expect(bench.beat(second, running: [otherWeights], totalSteps: 10, sinceProgress: 60_000).revokes.isEmpty)
+    }
+
     @Test("once the step time is known the watchdog allows five of them, and never less than its minimum")
     func measuredWatchdog() throws {
         let bench = BrokerBench { $0.minimumStallMilliseconds = 3000 }

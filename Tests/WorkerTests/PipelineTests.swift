@@ -121,6 +121,80 @@ struct PipelineTests {
         #expect(identical(try #require(result.output("latents")), try #require(expected.output("latents"))))
     }
 
+    @Test("a run that keeps every step's latents goes on from a checkpoint with all of them")
+    func resumesWithStepLatents() async throws {
+        let handler = try DenoiserHandler(folder: folder, backend: backend, budget: budget)
+        let inputs = inputs(of: try await encode("the sun"))
+        let parameters = parameters(.dpm, keepSteps: true)
+        let expected = try await handler.run(task(parameters, LocalPort(inputs: inputs)))
+        let stopped = LocalPort(inputs: inputs)
+        let interrupted = try task(parameters, stopped, TaskProgress(stoppingAfter: 3))
+        await #expect(throws: Failure.self) { try await handler.run(interrupted) }
+        let checkpoint = try #require(stopped.checkpoints.last)
+        let result = try await handler.run(task(parameters, LocalPort(inputs: inputs, checkpoint: checkpoint)))
+        #expect(result.notes == ["Resumed after step 3."])
+        for name in ["latents", "latents_steps"] {
+            #expect(identical(try #require(result.output(name)), try #require(expected.output(name))), "\(name)")
+        }
+        let without = LocalPort(inputs: inputs)
+        let other = try task(self.parameters(.dpm), without, TaskProgress(stoppingAfter: 3))
+        await #expect(throws: Failure.self) { try await handler.run(other) }
+        let lacking = LocalPort(inputs: inputs, checkpoint: without.checkpoints.last)
+        let over = try await handler.run(task(parameters, lacking))
+        #expect(over.notes.first?.hasPrefix("Started over") == true)
+        #expect(identical(try #require(over.output("latents_steps")), try #require(expected.output("latents_steps"))))
+    }
+
+    @Test("a run that is wanted back says so; a checkpoint names the model and the arithmetic")
+    func yields() async throws {
+        let handler = try DenoiserHandler(folder: folder, backend: backend, budget: budget)
+        let inputs = inputs(of: try await encode("the sun"))
+        let port = LocalPort(inputs: inputs)
+        let task = try task(parameters(.ddim), port)
+        task.progress.yield("drain")
+        let failure = await #expect(throws: Failure.self) { try await handler.run(task) }
+        #expect(failure?.code == "yielded")
+        #expect(port.checkpoints.isEmpty, "nothing was done yet")
+        let stopped = LocalPort(inputs: inputs)
+        let cancelled = try self.task(parameters(.ddim), stopped, TaskProgress(stoppingAfter: 2))
+        await #expect(throws: Failure.self) { try await handler.run(cancelled) }
+        let state = try DenoiseCheckpoint(decoding: try #require(stopped.checkpoints.last).tensor)
+        #expect(state.model == handler.modelDigest && state.numerics == handler.numerics)
+    }
+
+    @Test("a checkpoint of another model is not used")
+    func checkpointOfAnotherModel() async throws {
+        let handler = try DenoiserHandler(folder: folder, backend: backend, budget: budget)
+        let inputs = inputs(of: try await encode("the sun"))
+        let stopped = LocalPort(inputs: inputs)
+        let interrupted = try task(parameters(.ddim), stopped, TaskProgress(stoppingAfter: 2))
+        await #expect(throws: Failure.self) { try await handler.run(interrupted) }
+        var state = try DenoiseCheckpoint(decoding: try #require(stopped.checkpoints.last).tensor)
+        state.model = "another"
+        let foreign = LocalPort(inputs: inputs, checkpoint: (step: 2, tensor: state.encode()))
+        let result = try await handler.run(task(parameters(.ddim), foreign))
+        #expect(result.notes.first?.hasPrefix("Started over") == true)
+    }
+
+    @Test("checkpoints take a fiftieth of the time at most and come after five seconds; growing ones wait longer")
+    func checkpointPolicy() {
+        let start = ContinuousClock.now
+        var policy = CheckpointPolicy(isGrowing: false, now: start)
+        #expect(!policy.isDue(now: start + .milliseconds(99)))
+        #expect(policy.isDue(now: start + .milliseconds(100)))
+        policy.saved(step: 3, cost: .milliseconds(40), now: start)
+        #expect(policy.lastStep == 3)
+        #expect(!policy.isDue(now: start + .milliseconds(1999)))
+        #expect(policy.isDue(now: start + .seconds(2)))
+        policy.saved(step: 4, cost: .seconds(1), now: start)
+        #expect(!policy.isDue(now: start + .milliseconds(4999)))
+        #expect(policy.isDue(now: start + .seconds(5)))
+        var growing = CheckpointPolicy(isGrowing: true, now: start)
+        growing.saved(step: 4, cost: .seconds(1), now: start)
+        #expect(!growing.isDue(now: start + .milliseconds(49_999)))
+        #expect(growing.isDue(now: start + .seconds(50)))
+    }
+
     @Test("the latents of every step are kept when asked, the last being the result")
     func stepLatents() async throws {
         let handler = try DenoiserHandler(folder: folder, backend: backend, budget: budget)

@@ -252,8 +252,8 @@ actor BrokerCore {
                     "task": "\(grant.lease.task)", "fence": "\(grant.lease.fence)", "worker": "\(grant.worker)",
                 ])
         case .leaseEnded(let end):
-            logger.warning(
-                "lease ended",
+            logger.log(
+                level: end.reason.givesAttemptBack ? .info : .warning, "lease ended",
                 metadata: [
                     "task": "\(end.lease.task)", "fence": "\(end.lease.fence)", "reason": "\(end.reason.rawValue)",
                     "detail": "\(end.message)",

@@ -9,6 +9,9 @@ package struct ClusterPlan: Sendable {
         /// File name of the executable.
         package var executable: String
         package var arguments: [String]
+
+        /// Neither the broker nor the gateway.
+        package var isWorker: Bool { name != "broker" && name != "gateway" }
     }
 
     package var model: String
@@ -26,6 +29,9 @@ package struct ClusterPlan: Sendable {
     package var logLevel = "info"
     package var logFormat = "text"
     package var insecure = false
+
+    /// Less than the time the supervisor gives a process to end.
+    private static let workerArguments = ["--shutdown-grace", "8"]
 
     /// Stages that a text-to-video job passes, in order.
     package static let stages = ["text-encoder", "denoiser", "vae-decoder", "video-muxer"]
@@ -59,7 +65,7 @@ package struct ClusterPlan: Sendable {
         ]
         for stage in Self.stages {
             for number in 1...(workerCounts[stage] ?? 1) {
-                var arguments = common + ["--name", "\(stage)-\(number)"]
+                var arguments = common + ["--name", "\(stage)-\(number)"] + Self.workerArguments
                 if stage != "video-muxer" { arguments += ["--model", model] }
                 if let cpus = cpus?.share(of: number - 1, among: workerCounts[stage] ?? 1) {
                     arguments += ["--cpus", cpus.description]
@@ -73,7 +79,7 @@ package struct ClusterPlan: Sendable {
             members.append(
                 Member(
                     name: "prompt-upsampler-1", executable: "zoetrope-prompt-upsampler",
-                    arguments: common + ["--name", "prompt-upsampler-1"] + upsamplerArguments))
+                    arguments: common + ["--name", "prompt-upsampler-1"] + Self.workerArguments + upsamplerArguments))
         }
         return members
     }

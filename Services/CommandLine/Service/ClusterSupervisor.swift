@@ -9,12 +9,21 @@ package actor ClusterSupervisor {
     private static let window = Duration.seconds(30)
     private static let stopGrace = Duration.seconds(10)
 
+    private struct End {
+        var processID: Int32
+        var how: String
+
+        var arguments: [String] { ["--predecessor-process", String(processID), "--predecessor-end", how] }
+    }
+
     private let plan: ClusterPlan
     /// Folder for one log file a member; nil passes the children's stderr through.
     private let logFolder: String?
     private let notice: @Sendable (String) -> Void
     private var processes: [String: Process] = [:]
     private var deaths: [String: [ContinuousClock.Instant]] = [:]
+    /// How each worker's last process ended, for its successor to tell the broker.
+    private var ends: [String: End] = [:]
     private var isStopping = false
     private var breakdown: Failure?
 
@@ -78,7 +87,7 @@ package actor ClusterSupervisor {
         let path = try Self.executablePath(member.executable)
         let process = Process()
         process.executableURL = URL(fileURLWithPath: path)
-        process.arguments = member.arguments
+        process.arguments = member.arguments + (ends[member.name]?.arguments ?? [])
         process.environment = ProcessInfo.processInfo.environment.merging(
             ["ZOETROPE_SUPERVISOR_PID": String(getpid())]) { _, new in new }
         process.standardInput = FileHandle.nullDevice
@@ -90,7 +99,8 @@ package actor ClusterSupervisor {
         process.terminationHandler = { [weak self] ended in
             let status = ended.terminationStatus
             let signalled = ended.terminationReason == .uncaughtSignal
-            Task { await self?.memberEnded(name, status: status, signalled: signalled) }
+            let processID = ended.processIdentifier
+            Task { await self?.memberEnded(name, processID, status: status, signalled: signalled) }
         }
         do {
             try process.run()
@@ -100,9 +110,16 @@ package actor ClusterSupervisor {
         processes[member.name] = process
     }
 
-    private func memberEnded(_ name: String, status: Int32, signalled: Bool) {
+    private func memberEnded(_ name: String, _ processID: Int32, status: Int32, signalled: Bool) {
         guard !isStopping, let member = plan.members.first(where: { $0.name == name }) else { return }
+        guard signalled || status != 0 || !member.isWorker else {
+            notice("\(name) was drained and has left; it is not started again")
+            return
+        }
         let how = signalled ? "was killed by signal \(status)" : "ended with status \(status)"
+        if member.isWorker {
+            ends[name] = End(processID: processID, how: signalled ? "signal \(status)" : "status \(status)")
+        }
         let now = ContinuousClock.now
         let recent = (deaths[name] ?? []).filter { now - $0 < Self.window } + [now]
         deaths[name] = recent

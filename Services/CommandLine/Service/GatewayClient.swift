@@ -54,6 +54,45 @@ package struct GatewayClient: Sendable {
         _ = try await checked(request("DELETE", "v1/videos/\(id)"))
     }
 
+    /// `POST /v1/videos/{id}/reencode` with a JSON body; the new job.
+    package func reencode(_ id: String, _ body: Data, idempotencyKey: String?) async throws(Failure) -> VideoStatus {
+        var request = request("POST", "v1/videos/\(id)/reencode")
+        request.httpBody = body
+        request.setValue("application/json", forHTTPHeaderField: "Content-Type")
+        if let idempotencyKey { request.setValue(idempotencyKey, forHTTPHeaderField: "Idempotency-Key") }
+        return try decode(VideoStatus.self, from: try await checked(request))
+    }
+
+    /// `GET /v1/workers`.
+    package func workerList() async throws(Failure) -> WorkerList {
+        try decode(WorkerList.self, from: try await checked(request("GET", "v1/workers")))
+    }
+
+    /// `POST /v1/drain`.
+    package func drain(_ order: DrainOrder) async throws(Failure) -> DrainAnswer {
+        var request = request("POST", "v1/drain")
+        request.httpBody = try? JSONEncoder().encode(order)
+        request.setValue("application/json", forHTTPHeaderField: "Content-Type")
+        return try decode(DrainAnswer.self, from: try await checked(request))
+    }
+
+    /// `GET /v1/dead`.
+    package func deadList(limit: Int) async throws(Failure) -> DeadVideoList {
+        try decode(DeadVideoList.self, from: try await checked(request("GET", "v1/dead", query: "limit=\(limit)")))
+    }
+
+    /// `GET /v1/dead/{id}`, with the evidence.
+    package func dead(_ id: String) async throws(Failure) -> DeadVideo {
+        try decode(DeadVideo.self, from: try await checked(request("GET", "v1/dead/\(id)")))
+    }
+
+    /// `POST /v1/dead/{id}/retry`; the new job.
+    package func retryDead(_ id: String, idempotencyKey: String?) async throws(Failure) -> VideoStatus {
+        var request = request("POST", "v1/dead/\(id)/retry")
+        if let idempotencyKey { request.setValue(idempotencyKey, forHTTPHeaderField: "Idempotency-Key") }
+        return try decode(VideoStatus.self, from: try await checked(request))
+    }
+
     /// `GET /v1/videos/{id}/content`; variant video, thumbnail or spritesheet.
     package func content(_ id: String, variant: String) async throws(Failure) -> Data {
         try await checked(request("GET", "v1/videos/\(id)/content", query: "variant=\(variant)"))

@@ -13,6 +13,7 @@ struct DenoiseLoop {
     private(set) var latents: Tensor
     /// The latents after each step of this attempt, where they are to be kept.
     private(set) var history: [Tensor] = []
+    private let origin: (model: String, numerics: String)
     /// Steps that were computed in full, those of earlier attempts included.
     private(set) var computedSteps = 0
     private var sampler: Sampler
@@ -22,13 +23,17 @@ struct DenoiseLoop {
     /// The state before the last step that was computed in full: what a step cache keeps comes from there. It is far
     /// too large for a checkpoint, so a run that goes on from this one does that step again.
     private var beforeFullStep: DenoiseCheckpoint?
-    private var checkpoints = CheckpointPolicy()
+    private var checkpoints: CheckpointPolicy
 
     /// Begins with `initialLatents`, or with noise from the job's seed (`prepare_latents`; both samplers want it at scale 1).
+    ///
+    /// - Parameter origin: digest of the model and name of the arithmetic, for checkpoints.
     init(
         session: DenoisingSession, parameters: DenoiseParameters, sampler: Sampler, size: LatentSize,
-        initialLatents: Tensor?
+        initialLatents: Tensor?, origin: (model: String, numerics: String)
     ) throws(Failure) {
+        self.origin = origin
+        checkpoints = CheckpointPolicy(isGrowing: parameters.keepStepLatents)
         self.session = session
         self.parameters = parameters
         self.sampler = sampler
@@ -38,7 +43,8 @@ struct DenoiseLoop {
         cache = try parameters.transformerCache.map(session.stepCache) ?? .off
     }
 
-    /// Takes over the state an earlier attempt saved. Fails with `checkpoint_unusable` when it belongs to other latents.
+    /// Takes over the state an earlier attempt saved. Fails with `checkpoint_unusable` when it belongs to other latents or
+    /// another model, or lacks the steps that are to be kept.
     mutating func restore(_ checkpoint: DenoiseCheckpoint) throws(Failure) {
         guard checkpoint.latents.shape == latents.shape, checkpoint.latents.dtype == .float32,
             checkpoint.completedSteps <= sampler.timesteps.count
@@ -48,6 +54,17 @@ struct DenoiseLoop {
                 "it holds latents of \(checkpoint.latents.shape) after step \(checkpoint.completedSteps) and this job "
                     + "has \(latents.shape) and \(sampler.timesteps.count) steps", field: "checkpoint")
         }
+        guard checkpoint.model.isEmpty || checkpoint.model == origin.model else {
+            throw Failure(
+                "checkpoint_unusable",
+                "it was made by model \(checkpoint.model.prefix(12)), not "
+                    + "\(origin.model.prefix(12))", field: "checkpoint")
+        }
+        guard !parameters.keepStepLatents || checkpoint.history.count == checkpoint.completedSteps else {
+            throw Failure(
+                "checkpoint_unusable", "it does not hold the latents of every step", field: "checkpoint")
+        }
+        history = checkpoint.history
         sampler.restore(previousOriginal: checkpoint.previousOriginal)
         generator = checkpoint.generator
         latents = checkpoint.latents
@@ -73,11 +90,8 @@ struct DenoiseLoop {
             }
             stepsDone += 1
             task.report(step: stepsDone, of: total)
-            if parameters.keepStepLatents {
-                history.append(latents)
-            } else if stepsDone < total, checkpoints.isDue {
-                save(task)
-            }
+            if parameters.keepStepLatents { history.append(latents) }
+            if stepsDone < total, checkpoints.isDue() { save(task) }
         }
     }
 
@@ -109,41 +123,21 @@ struct DenoiseLoop {
 
     /// What a run needs to go on with the next step.
     private var state: DenoiseCheckpoint {
-        DenoiseCheckpoint(
+        var state = DenoiseCheckpoint(
             latents: latents, completedSteps: stepsDone, previousOriginal: sampler.predictedOriginal,
             generator: generator, computedSteps: computedSteps)
+        state.history = history
+        state.model = origin.model
+        state.numerics = origin.numerics
+        return state
     }
 
     private mutating func save(_ task: StageTask) {
-        guard !parameters.keepStepLatents else { return }
         let isComplete = stepsDone == sampler.timesteps.count || cache.isFull(step: stepsDone) == true
         let state = isComplete ? state : beforeFullStep ?? state
         guard checkpoints.lastStep < state.completedSteps else { return }
-        checkpoints.measure(step: state.completedSteps) {
-            task.saveCheckpoint(step: state.completedSteps, state.encode())
-        }
-    }
-}
-
-/// Decides after which steps a checkpoint is worth its cost: at most about 2 % of the time, at the latest every 5 s.
-struct CheckpointPolicy {
-    private var lastTime = ContinuousClock.now
-    private(set) var lastStep = 0
-    /// Storing and committing cost the machine a few milliseconds whatever the size.
-    private var cost = Duration.milliseconds(2)
-
-    mutating func begin(at step: Int) {
-        lastStep = step
-        lastTime = .now
-    }
-
-    var isDue: Bool { lastTime.duration(to: .now) >= min(cost * 50, .seconds(5)) }
-
-    mutating func measure(step: Int, _ save: () -> Void) {
         let start = ContinuousClock.now
-        save()
-        lastTime = .now
-        lastStep = step
-        cost = max(.milliseconds(2), start.duration(to: lastTime))
+        task.saveCheckpoint(step: state.completedSteps, state.encode())
+        checkpoints.saved(step: state.completedSteps, cost: start.duration(to: .now) + task.checkpointCost)
     }
 }

@@ -70,7 +70,8 @@ package struct DenoiserHandler: StageHandler {
 
         var result = StageResult()
         var loop = try DenoiseLoop(
-            session: session, parameters: parameters, sampler: sampler, size: size, initialLatents: given)
+            session: session, parameters: parameters, sampler: sampler, size: size, initialLatents: given,
+            origin: (modelDigest, numerics))
         if let note = try await resume(&loop, task) { result.note(note) }
         try loop.run(task)
         if parameters.transformerCache != nil {
@@ -99,8 +100,6 @@ package struct DenoiserHandler: StageHandler {
 
     /// Goes on from an earlier attempt's checkpoint. One that cannot be fetched or read costs time, not the job.
     private func resume(_ loop: inout DenoiseLoop, _ task: StageTask) async throws(Failure) -> String? {
-        // The steps before the checkpoint are wanted too, and only a run from the start has them.
-        guard !loop.parameters.keepStepLatents else { return nil }
         do {
             guard let checkpoint = try await task.checkpoint() else { return nil }
             try loop.restore(DenoiseCheckpoint(decoding: checkpoint.tensor))

@@ -63,6 +63,12 @@ package actor BusJobService: JobService {
 
     package func cluster() async throws(Failure) -> ClusterStatus { try await client().cluster() }
 
+    package func drain(_ drain: Drain) async throws(Failure) -> Draining { try await client().drain(drain) }
+
+    package func dead(_ query: DeadQuery) async throws(Failure) -> DeadPage { try await client().dead(query) }
+
+    package func retry(_ retry: DeadRetry) async throws(Failure) -> Accepted { try await client().retry(retry) }
+
     package func bytes(of ref: TensorRef) async throws(Failure) -> [UInt8] {
         let tensor = try await client().download(ref)
         return tensor.withUnsafeBytes { Array($0) }

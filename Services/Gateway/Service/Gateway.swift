@@ -29,6 +29,9 @@ package struct Gateway: Sendable {
         ContentRoute(service: service).add(to: router)
         TensorRoutes(service: service).add(to: router)
         EventStream(service: service, keepAlive: keepAlive).add(to: router)
+        ReencodeRoute(service: service, traits: traits, metrics: metrics).add(to: router)
+        WorkerRoutes(service: service).add(to: router)
+        DeadRoutes(service: service, metrics: metrics).add(to: router)
         HealthRoutes(service: service, traits: traits, metrics: metrics).add(to: router)
         router.get("/") { _, _ in Page.response(traits) }
         return router

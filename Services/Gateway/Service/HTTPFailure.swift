@@ -31,6 +31,7 @@ package struct HTTPFailure: Error, Sendable {
         "overloaded": .tooManyRequests,
         "draining": .serviceUnavailable,
         "worker_not_found": .notFound,
+        "job_not_dead": .conflict,
         "broker_unreachable": .serviceUnavailable,
         "bus_closed": .serviceUnavailable,
         "bus_unavailable": .serviceUnavailable,

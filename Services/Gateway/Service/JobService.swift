@@ -15,6 +15,12 @@ package protocol JobService: Sendable {
     /// Cancels the job unless it is terminal, and says which terminal state won.
     func cancel(job: String) async throws(Failure) -> CancelOutcome
     func cluster() async throws(Failure) -> ClusterStatus
+    /// Empties workers, or lets the broker take no new jobs; `worker_not_found`.
+    func drain(_ drain: Drain) async throws(Failure) -> Draining
+    /// Jobs that failed or died, or one of them with its evidence; `job_not_found`, `job_not_dead`.
+    func dead(_ query: DeadQuery) async throws(Failure) -> DeadPage
+    /// Makes a new job of a dead one; as `dead`, and what `submit` is refused with.
+    func retry(_ retry: DeadRetry) async throws(Failure) -> Accepted
     /// The bytes of a stored blob; `input_missing` when nobody holds it any more.
     func bytes(of ref: TensorRef) async throws(Failure) -> [UInt8]
     /// Stores a tensor durably, for a job to start from.

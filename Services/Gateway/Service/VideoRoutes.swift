@@ -36,7 +36,7 @@ struct VideoRoutes: Sendable {
         let draft = try await RequestBodyReader.draft(of: request)
         let generation = try HTTPFailure.badRequest { () throws(Failure) in try draft.resolved(for: traits) }
         let available = generation.upsamplePrompt ? try await upsamplerAvailable() : true
-        let key = try idempotencyKey(request)
+        let key = try Self.idempotencyKey(request)
         let latents = try await InitialLatents(service: service, traits: traits).reference(draft, for: generation)
         let submit = try HTTPFailure.badRequest { () throws(Failure) in
             try JobGraph.submit(
@@ -49,6 +49,11 @@ struct VideoRoutes: Sendable {
         metrics.countJob(replayed: accepted.replayed)
         context.logger.info(
             "job accepted", metadata: ["job": "\(accepted.job)", "replayed": "\(accepted.replayed)"])
+        return try await Self.answer(accepted, service: service)
+    }
+
+    /// The new job as it is now.
+    static func answer(_ accepted: Accepted, service: any JobService) async throws -> Response {
         let status = try await HTTPFailure.fromBroker { () async throws(Failure) in
             try await service.status(job: accepted.job)
         }
@@ -58,7 +63,8 @@ struct VideoRoutes: Sendable {
         return response
     }
 
-    private func idempotencyKey(_ request: Hummingbird.Request) throws(HTTPFailure) -> String {
+    /// The request's idempotency key, empty without one.
+    static func idempotencyKey(_ request: Hummingbird.Request) throws(HTTPFailure) -> String {
         guard let key = request.headers.value("Idempotency-Key") else { return "" }
         guard (1...RequestLimits.idempotencyKeyBytes).contains(key.utf8.count) else {
             throw HTTPFailure(
@@ -81,11 +87,11 @@ struct VideoRoutes: Sendable {
 
     private func retrieve(_ context: BasicRequestContext) async throws -> Response {
         let job = try Self.job(context)
-        return answer(
+        return Self.answer(
             try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.status(job: job) })
     }
 
-    private func answer(_ status: JobStatus) -> Response {
+    private static func answer(_ status: JobStatus) -> Response {
         var response = JSONAnswer.response(VideoObject(status))
         // The official client's polling helpers ask again after so long.
         if !status.state.isTerminal { response.headers.set("openai-poll-after-ms", to: "500") }
@@ -110,7 +116,7 @@ struct VideoRoutes: Sendable {
     /// Newest first; `after` is the last id of the page before, `limit` 1 to 100 (20).
     private func list(_ request: Hummingbird.Request) async throws -> Response {
         let query = request.uri.queryParameters
-        let limit = try pageLimit(query["limit"].map { String($0) })
+        let limit = try Self.pageLimit(query["limit"].map { String($0) })
         if let order = query["order"], order != "desc" {
             throw HTTPFailure(
                 .badRequest,
@@ -118,12 +124,7 @@ struct VideoRoutes: Sendable {
                     "order_unsupported", "order is \"\(order.prefix(40))\".", field: "order",
                     remedy: "Jobs are listed newest first: use desc or leave it out."))
         }
-        var before = query["after"].map { String($0) } ?? ""
-        guard before.utf8.count <= Limits.nameBytes else {
-            throw HTTPFailure(
-                .badRequest,
-                Failure("after_invalid", "after is no video id.", field: "after", remedy: "Use the last_id of a page."))
-        }
+        var before = try Self.pageStart(query["after"].map { String($0) })
         var jobs: [JobStatus] = []
         var hasMore = true
         while jobs.count < limit && hasMore {
@@ -141,7 +142,19 @@ struct VideoRoutes: Sendable {
                 hasMore: hasMore))
     }
 
-    private func pageLimit(_ text: String?) throws(HTTPFailure) -> Int {
+    /// The job that a page begins after; empty for the first page.
+    static func pageStart(_ text: String?) throws(HTTPFailure) -> String {
+        let before = text ?? ""
+        guard before.utf8.count <= Limits.nameBytes else {
+            throw HTTPFailure(
+                .badRequest,
+                Failure("after_invalid", "after is no video id.", field: "after", remedy: "Use the last_id of a page."))
+        }
+        return before
+    }
+
+    /// Jobs in a page.
+    static func pageLimit(_ text: String?) throws(HTTPFailure) -> Int {
         guard let text else { return 20 }
         guard let limit = Int(text), (1...100).contains(limit) else {
             throw HTTPFailure(

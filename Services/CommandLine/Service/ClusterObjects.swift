@@ -1,0 +1,89 @@
+/// A job that failed or died, as the gateway tells it (docs/api.md).
+package struct DeadVideo: Sendable, Decodable {
+    /// One lease that ended badly.
+    package struct Incident: Sendable, Decodable {
+        package var task: String
+        package var kind: String
+        package var code: String
+        package var message: String
+        package var worker: String
+        package var numerics: String
+        package var processEnd: String
+        package var step: Int
+        package var startedMilliseconds: UInt64
+        package var endedMilliseconds: UInt64
+        package var quarantined: Bool
+
+        private enum CodingKeys: String, CodingKey {
+            case task, kind, code, message, worker, numerics, step, quarantined
+            case processEnd = "process_end"
+            case startedMilliseconds = "started_unix_ms"
+            case endedMilliseconds = "ended_unix_ms"
+        }
+    }
+
+    package var id: String
+    /// failed or dead.
+    package var state: String
+    package var error: VideoStatus.Problem
+    package var task: String
+    package var stage: String
+    package var attempts: Int
+    package var crashes: Int
+    package var failures: Int
+    package var checkpointStep: Int
+    /// Seconds since 1970.
+    package var finishedAt: UInt64
+    package var retriedAs: String?
+    /// Empty in lists.
+    package var incidents: [Incident]
+
+    private enum CodingKeys: String, CodingKey {
+        case id, state, error, task, stage, attempts, crashes, failures, incidents
+        case checkpointStep = "checkpoint_step"
+        case finishedAt = "finished_at"
+        case retriedAs = "retried_as"
+    }
+}
+
+/// A page of dead jobs.
+package struct DeadVideoList: Sendable, Decodable {
+    package var data: [DeadVideo]
+}
+
+/// The workers that a broker knows now.
+package struct WorkerList: Sendable, Decodable {
+    /// One of them.
+    package struct Worker: Sendable, Decodable {
+        package var name: String
+        package var stages: [String]
+        package var slots: Int
+        package var busy: Int
+        package var draining: Bool
+    }
+
+    package var data: [Worker]
+    /// Whether the broker takes no new jobs.
+    package var draining: Bool
+}
+
+/// Who is to drain: exactly one of the first three.
+package struct DrainOrder: Sendable, Encodable {
+    package var worker: String?
+    package var stage: String?
+    package var broker: Bool?
+    package var resume: Bool?
+
+    package init(worker: String?, stage: String?, broker: Bool?, resume: Bool?) {
+        self.worker = worker
+        self.stage = stage
+        self.broker = broker
+        self.resume = resume
+    }
+}
+
+/// Who drains now.
+package struct DrainAnswer: Sendable, Decodable {
+    package var workers: [String]
+    package var broker: Bool
+}
