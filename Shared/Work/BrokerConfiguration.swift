@@ -31,6 +31,14 @@ package struct BrokerConfiguration: Sendable {
     package var orphanMilliseconds: UInt64 = 60_000
     /// The same for unreferenced blobs that a starting broker finds: workers must have come back by then.
     package var leftoverMilliseconds: UInt64 = 3_600_000
+    /// Tasks that may wait at a stage for each of its slots before the stage in front begins no more.
+    package var backlogPerSlot = 4
+    /// What a task must have run, and have left to run, before it makes room for a more urgent one.
+    package var preemptionMilliseconds: UInt64 = 5000
+    /// How often a task may be asked to.
+    package var preemptionLimit = 3
+    /// Unfinished jobs of one tenant beyond this are refused with `quota`.
+    package var tenantJobLimit = 1000
     /// Unfinished jobs beyond this are refused with `overloaded`.
     package var unfinishedJobLimit = 10_000
 

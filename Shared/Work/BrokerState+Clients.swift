@@ -15,14 +15,20 @@ extension BrokerState {
             return
         }
         if let refusal = admissionRefusal {
-            sendError(
-                refusal.code, refusal.message, to: session, inReplyTo: sequence, retryAfter: refusal.retryAfter)
+            let wait = refusal.code == "overloaded" ? roomMilliseconds(for: nil, now: now) : refusal.retryAfter
+            sendError(refusal.code, refusal.message, to: session, inReplyTo: sequence, retryAfter: wait)
+            return
+        }
+        if let problem = quotaProblem(of: submit.tenant) {
+            let wait = roomMilliseconds(for: submit.tenant, now: now)
+            sendError("quota", problem, to: session, inReplyTo: sequence, retryAfter: wait)
             return
         }
         if let problem = problem(in: submit.tasks) {
             sendError("job_malformed", problem, to: session, inReplyTo: sequence)
             return
         }
+        enterShare(submit.tenant)
         let job = newJob()
         let acceptance = JobAcceptance(
             job: job, key: key, requestDigest: submit.requestDigest, priority: submit.priority,
@@ -95,11 +101,13 @@ extension BrokerState {
             sendNotFound(watch.job, to: session, inReplyTo: sequence)
             return
         }
+        prepareForecast(now)
         send(.event(status(of: job, now: now)), to: session, inReplyTo: sequence)
         if !job.state.isTerminal { watchers[watch.job, default: []].insert(session) }
     }
 
     mutating func answer(_ query: Query, from session: SessionID, inReplyTo sequence: UInt64, now: Instant) {
+        prepareForecast(now)
         guard query.job.isEmpty else {
             guard let job = records.jobs[query.job] else {
                 sendNotFound(query.job, to: session, inReplyTo: sequence)
@@ -164,6 +172,7 @@ extension BrokerState {
         }
         for id in changed.union(due).sorted() {
             guard let job = records.jobs[id], let sessions = watchers[id] else { continue }
+            prepareForecast(now)
             let status = status(of: job, now: now)
             for session in sessions.sorted(by: inOrder) { send(.event(status), to: session) }
             lastPushAt[id] = now.milliseconds

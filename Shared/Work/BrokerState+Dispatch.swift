@@ -2,15 +2,17 @@ import Wire
 
 // Which READY task goes to which worker.
 extension BrokerState {
-    private struct Candidate {
+    struct Candidate {
         var id: TaskID
         var priority: Int32
+        var tenant: String
         /// Jobs under way come before jobs not begun: finishing frees memory and pleases somebody.
         var isUnderWay: Bool
         var ordinal: UInt64
         /// Place in the job; later stages first.
         var position: Int
 
+        /// The order within one tenant.
         func goesBefore(_ other: Candidate) -> Bool {
             if priority != other.priority { return priority > other.priority }
             if isUnderWay != other.isUnderWay { return isUnderWay }
@@ -19,25 +21,42 @@ extension BrokerState {
         }
     }
 
-    /// Leases READY tasks into the slots that workers have advertised, until either runs out.
+    /// Leases READY tasks into the slots that workers have advertised, until either runs out: the highest priority first,
+    /// then the tenant that has been given least, then finishing before beginning, then age.
     mutating func dispatch(_ now: Instant) {
         guard readOnlyReason == nil, !records.unfinished.isEmpty else { return }
         var free = freeSlots()
         guard !free.isEmpty else { return }
-        for candidate in candidates(for: free, now: now) {
-            guard let job = records.jobs[candidate.id.job], let task = job.task(candidate.id.name),
-                task.state == .ready
-            else { continue }
-            guard let session = choose(for: task, job: job, free: free) else { continue }
-            assign(candidate.id, task, of: job, to: session, now: now)
-            free[session] = task.isQuarantined ? nil : free[session].flatMap { $0 > 1 ? $0 - 1 : nil }
-            if free.isEmpty { break }
+        var backlog = backlog()
+        let byPriority = Dictionary(grouping: candidates(for: free.keys, now: now), by: \.priority)
+        for (_, candidates) in byPriority.sorted(by: { $0.key > $1.key }) {
+            var queues = Dictionary(grouping: candidates, by: \.tenant)
+                .mapValues { ArraySlice($0.sorted { $0.goesBefore($1) }) }
+            while !free.isEmpty, let candidate = next(in: &queues) {
+                guard let job = records.jobs[candidate.id.job], let task = job.task(candidate.id.name),
+                    task.state == .ready, stageInTheWay(of: task, in: job, backlog) == nil
+                else { continue }
+                guard let session = choose(for: task, job: job, free: free) else { continue }
+                assign(candidate.id, task, of: job, to: session, now: now)
+                if let stage = consumer(of: task.specification, in: job) { backlog.add(stage, priority: job.priority) }
+                free[session] = task.isQuarantined ? nil : free[session].flatMap { $0 > 1 ? $0 - 1 : nil }
+            }
         }
+    }
+
+    /// Takes the head of the queue of the tenant that has been given least; the oldest job decides between equals.
+    private func next(in queues: inout [String: ArraySlice<Candidate>]) -> Candidate? {
+        let heads = queues.compactMap { tenant, queue in queue.first.map { (share.served(tenant), $0.ordinal, tenant) }
+        }
+        guard let tenant = heads.min(by: { $0 < $1 })?.2 else { return nil }
+        let candidate = queues[tenant]?.popFirst()
+        if queues[tenant]?.isEmpty == true { queues[tenant] = nil }
+        return candidate
     }
 
     /// Slots that certainly are free: advertised in the newest beat, less what was assigned since, and never more than
     /// the slots without a lease.
-    private func freeSlots() -> [SessionID: Int] {
+    func freeSlots() -> [SessionID: Int] {
         var leased: [SessionID: (all: Int, unlisted: Int)] = [:]
         for (id, clock) in leases {
             let fence = records.jobs[id.job]?.task(id.name)?.fence ?? 0
@@ -56,8 +75,9 @@ extension BrokerState {
         return free
     }
 
-    private func candidates(for free: [SessionID: Int], now: Instant) -> [Candidate] {
-        let capabilities = Set(free.keys.flatMap { workers[$0]?.hello.capabilities ?? [] })
+    /// READY tasks that one of these workers could take now, in no order.
+    func candidates(for sessions: some Sequence<SessionID>, now: Instant) -> [Candidate] {
+        let capabilities = Set(sessions.flatMap { workers[$0]?.hello.capabilities ?? [] })
         var found: [Candidate] = []
         for id in records.unfinished {
             guard let job = records.jobs[id] else { continue }
@@ -68,14 +88,15 @@ extension BrokerState {
                 else { continue }
                 found.append(
                     Candidate(
-                        id: taskID, priority: job.priority, isUnderWay: job.state == .running, ordinal: job.ordinal,
-                        position: position))
+                        id: taskID, priority: job.priority, tenant: job.key.tenant, isUnderWay: job.state == .running,
+                        ordinal: job.ordinal, position: position))
             }
         }
-        return found.sorted { $0.goesBefore($1) }
+        return found
     }
 
-    /// Same arithmetic as the checkpoint, then whoever did not die of the task, then least busy, then whoever holds an input, then whose turn it is.
+    /// Same arithmetic as the checkpoint, then whoever did not die of the task, then least busy, then whoever holds an
+    /// input, then whose turn it is.
     /// A worker that failed the task gets it again only when no other connected worker could.
     private func choose(for task: TaskRecord, job: JobRecord, free: [SessionID: Int]) -> SessionID? {
         let capable = workers.filter { $0.value.hello.serves(task.specification) }
@@ -115,6 +136,9 @@ extension BrokerState {
         leases[id] = LeaseClock(
             session: session, grantedAt: now.milliseconds,
             expiresAt: now.milliseconds + configuration.leaseMilliseconds, step: task.checkpointStep)
+        let cost = expectedMilliseconds(task.specification, id) ?? Self.unknownCostMilliseconds
+        leases[id]?.charged = Double(cost)
+        share.charge(job.key.tenant, milliseconds: Double(cost))
         notBefore[id] = nil
         assignments += 1
         workers[session]?.lastAssignment = assignments

@@ -15,8 +15,8 @@ extension BrokerState {
             priority: job.priority, specification: job.specification,
             tasks: job.tasks.map { taskStatus(of: $0, in: job, now: now) }, outputs: durableOutputs(of: job),
             errorCode: job.errorCode, errorMessage: job.errorMessage)
-        status.queuePosition = job.state == .accepted ? UInt32(jobsAhead(of: job).count { $0.state == .accepted }) : 0
-        status.remainingMilliseconds = isOver ? 0 : remainingMilliseconds(of: job, tasks: status.tasks, now: now)
+        status.queuePosition = job.state == .accepted ? queuePosition(of: job) : 0
+        status.remainingMilliseconds = isOver ? 0 : forecast?.remaining[job.job].map { max(1, $0) } ?? 0
         trimNotes(&status)
         return status
     }
@@ -55,7 +55,7 @@ extension BrokerState {
         if !job.state.isTerminal {
             status.remainingMilliseconds = remainingMilliseconds(of: task, id: id, clock: clock, now: now) ?? 0
         }
-        status.notes += brokerNotes(on: task)
+        status.notes += brokerNotes(on: task, in: job)
         return status
     }
 
@@ -71,7 +71,7 @@ extension BrokerState {
     private func difference(_ later: UInt64, _ earlier: UInt64) -> UInt64 { later > earlier ? later - earlier : 0 }
 
     /// What the broker itself has to say about a task: why it waits, why it runs again.
-    private func brokerNotes(on task: TaskRecord) -> [String] {
+    private func brokerNotes(on task: TaskRecord, in job: JobRecord) -> [String] {
         var notes: [String] = []
         if task.isResumedElsewhere {
             notes.append("resumed from a checkpoint of other arithmetic: not bit-identical to an unbroken run")
@@ -83,6 +83,8 @@ extension BrokerState {
             let article = "aeiou".contains(stage.first ?? "x") ? "an" : "a"
             let model = task.specification.model.isEmpty ? "" : " with model \(task.specification.model.prefix(12))"
             notes.append("waiting for \(article) \(stage)\(model)")
+        } else if task.state == .ready, let stage = stageInTheWay(of: task, in: job, foreseenBacklog) {
+            notes.append("held back: enough work waits for the \(stage)")
         }
         return notes
     }
@@ -90,7 +92,7 @@ extension BrokerState {
     // MARK: Estimates
 
     /// From this run's own step times where there are any, else from what such tasks took before; nil when unknown.
-    private func remainingMilliseconds(of task: TaskRecord, id: TaskID, clock: LeaseClock?, now: Instant) -> UInt64? {
+    func remainingMilliseconds(of task: TaskRecord, id: TaskID, clock: LeaseClock?, now: Instant) -> UInt64? {
         if task.state == .done { return 0 }
         let expected = durations.expectedMilliseconds(
             stage: task.specification.stage, model: task.specification.model, cost: costs[id] ?? 1)
@@ -109,41 +111,15 @@ extension BrokerState {
         return max(1, difference(expected, now.elapsed(since: clock.grantedAt)))
     }
 
-    /// Jobs that the dispatcher serves before this one: running ones, and waiting ones of higher priority or age.
-    private func jobsAhead(of job: JobRecord) -> [JobRecord] {
-        records.unfinished.compactMap { records.jobs[$0] }.filter { other in
-            guard other.job != job.job else { return false }
-            if other.state == .running { return true }
+    /// Jobs that will be begun before this one: as forecast, else those of higher priority or age.
+    private func queuePosition(of job: JobRecord) -> UInt32 {
+        if let place = forecast?.order.firstIndex(of: job.job) { return UInt32(place) }
+        let ahead = records.unfinished.count { id in
+            guard let other = records.jobs[id], other.job != job.job, other.state == .accepted else { return false }
             if other.priority != job.priority { return other.priority > job.priority }
             return other.ordinal < job.ordinal
         }
-    }
-
-    /// The job's own remaining tasks one after the other, and for a waiting job the work ahead of it at its dearest stage
-    /// shared by that stage's workers. 0 = some part of it is unknown.
-    private func remainingMilliseconds(of job: JobRecord, tasks: [TaskStatus], now: Instant) -> UInt64 {
-        var own: UInt64 = 0
-        var dearest: (task: TaskSpecification, milliseconds: UInt64)?
-        for (task, status) in zip(job.tasks, tasks) where task.state != .done {
-            guard status.remainingMilliseconds > 0 else { return 0 }
-            own += status.remainingMilliseconds
-            if status.remainingMilliseconds > dearest?.milliseconds ?? 0 {
-                dearest = (task.specification, status.remainingMilliseconds)
-            }
-        }
-        guard job.state == .accepted, let dearest else { return own }
-        let slots = workers.values.filter { $0.hello.serves(dearest.task) }.reduce(0) { $0 + UInt64($1.hello.slots) }
-        guard slots > 0 else { return 0 }
-        var ahead: UInt64 = 0
-        for other in jobsAhead(of: job) {
-            for task in other.tasks where task.state != .done && task.specification.stage == dearest.task.stage {
-                let id = TaskID(job: other.job, name: task.specification.name)
-                let clock = task.state == .leased ? leases[id] : nil
-                guard let each = remainingMilliseconds(of: task, id: id, clock: clock, now: now) else { return 0 }
-                ahead += each
-            }
-        }
-        return own + ahead / slots
+        return UInt32(ahead)
     }
 }
 

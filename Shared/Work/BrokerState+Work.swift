@@ -43,7 +43,7 @@ extension BrokerState {
             endJob(job.job, .failed, task: lease.task.name, code: "output_missing", message: problem, now: now)
             return
         }
-        leases[lease.task] = nil
+        closeLease(lease.task, now: now)
         let completion = TaskCompletion(
             lease: lease, outputs: complete.outputs, elapsedMilliseconds: complete.elapsedMilliseconds,
             notes: Array(complete.notes.prefix(Limits.notes)), unixMilliseconds: now.unixMilliseconds)
@@ -135,7 +135,7 @@ extension BrokerState {
         retry: Failure.Retry? = nil, processEnd: String? = nil, now: Instant
     ) {
         let evidence = evidence(of: lease.task, retry: retry, processEnd: processEnd, now: now)
-        leases[lease.task] = nil
+        closeLease(lease.task, now: now)
         let end = LeaseEnd(
             lease: lease, reason: reason, code: code, message: message, excludesWorker: excludesWorker,
             evidence: evidence)
@@ -198,6 +198,7 @@ extension BrokerState {
             send(.revoke(Revoke(lease: lease, reason: state == .cancelled ? "cancelled" : "job_ended")), to: session)
         }
         let evidence = task.map { self.evidence(of: TaskID(job: id, name: $0), retry: retry, now: now) }
+        for task in job.tasks { closeLease(TaskID(job: id, name: task.specification.name), now: now) }
         forgetVolatileState(of: job)
         let text = cut(message, toBytes: Limits.messageBytes)
         let end = JobEnd(

@@ -52,6 +52,8 @@ package struct BrokerState: Sendable {
         var firstStep: (step: UInt32, at: UInt64)?
         var newestStep: (step: UInt32, at: UInt64)?
         var longestStepMilliseconds: UInt64 = 0
+        /// What the tenant's share was charged at the grant, in milliseconds.
+        var charged = 0.0
         /// Why the lease is wanted back at the next step; nil = it is not.
         var yieldReason: String?
     }
@@ -68,6 +70,14 @@ package struct BrokerState: Sendable {
     /// Refusals in a row, for their backoff.
     var refusals: [TaskID: Int] = [:]
     var durations = Durations()
+    var share = FairShare()
+    /// How often a task was asked to make room.
+    var preemptions: [TaskID: Int] = [:]
+    /// When jobs will end, and when that was worked out.
+    var forecast: Forecast?
+    var forecastAt: UInt64 = 0
+    /// What waited at the stages then.
+    var foreseenBacklog = Backlog()
     /// Relative amount of work of each task of an unfinished job.
     var costs: [TaskID: Double] = [:]
     var assignments: UInt64 = 0
@@ -204,6 +214,7 @@ package struct BrokerState: Sendable {
         for held in unneeded.held { workers[held.session]?.releases.append((held.digest, 3)) }
         if case .taskCompleted(let completion) = entry { keepOutputs(of: completion) }
         touch(entry.job)
+        forecast = nil
         switch entry {
         case .jobAccepted, .leaseGranted, .taskCompleted, .jobEnded: touchQueue()
         default: break
@@ -274,6 +285,7 @@ package struct BrokerState: Sendable {
         if readOnlyReason == nil {
             expireLeases(now)
             forgetOldJobs(now)
+            preempt(now)
         }
         dismissSilentWorkers(now)
         let due = orphans.filter { $0.value <= now.milliseconds }

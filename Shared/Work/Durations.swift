@@ -63,6 +63,7 @@ extension BrokerState {
             leases[id] = nil
             notBefore[id] = nil
             refusals[id] = nil
+            preemptions[id] = nil
         }
     }
 }
