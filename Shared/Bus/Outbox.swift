@@ -40,5 +40,6 @@ extension Failure {
         self.init(
             reply.code, reply.message, remedy: wait > 0 ? "Try again in \(wait) ms." : nil,
             retry: wait > 0 ? .sameWorker : .never)
+        retryAfterMilliseconds = wait
     }
 }

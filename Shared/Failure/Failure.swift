@@ -17,6 +17,8 @@ package struct Failure: Error, Sendable, Hashable, CustomStringConvertible {
     package var field: String?
     package var remedy: String?
     package var retry: Retry
+    /// When it makes sense to try again; 0 = not known.
+    package var retryAfterMilliseconds: UInt32 = 0
 
     package init(
         _ code: String, _ message: String, field: String? = nil, remedy: String? = nil, retry: Retry = .never

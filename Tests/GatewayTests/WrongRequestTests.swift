@@ -151,6 +151,42 @@ struct WrongRequestTests {
         }
     }
 
+    @Test("a full broker's estimate becomes Retry-After, in whole seconds")
+    func retryAfter() async throws {
+        let fixture = try GatewayFixture()
+        var failure = Failure("quota", "Two jobs of this tenant are waiting.")
+        failure.retryAfterMilliseconds = 4200
+        await fixture.service.fail(with: failure)
+        try await fixture.test { client in
+            let answer = try await client.create(#"{"prompt": "a"}"#)
+            #expect(answer.status == .tooManyRequests && answer.header("Retry-After") == "5")
+        }
+    }
+
+    @Test("an API key is a tenant, its text goes no further, and a priority is a whole number")
+    func tenantsAndPriorities() async throws {
+        let fixture = try GatewayFixture()
+        try await fixture.testLive { client in
+            let body = #"{"prompt": "a"}"#, priority = try #require(HTTPField.Name("Zoetrope-Priority"))
+            for headers: HTTPFields in [
+                [:], [.authorization: "Bearer one"], [.authorization: "Bearer two", priority: "-7"],
+                [.authorization: "Bearer one"],
+            ] {
+                #expect(try await client.create(body, headers: headers).status == .ok)
+            }
+            for wrong in ["high", "101", "1.5"] {
+                let answer = try await client.create(body, headers: [priority: wrong])
+                #expect(answer.status == .badRequest)
+                #expect(try answer.code() == "priority_invalid")
+            }
+        }
+        let submitted = await fixture.service.submitted
+        #expect(submitted.map(\.priority) == [0, 0, -7, 0])
+        #expect(submitted[0].tenant.isEmpty && submitted[1].tenant == submitted[3].tenant)
+        #expect(Set(submitted.map(\.tenant)).count == 3)
+        #expect(submitted.allSatisfy { !$0.tenant.contains("one") && $0.tenant.utf8.count <= 16 })
+    }
+
     @Test("a page of another site may not start or stop jobs")
     func foreignOrigin() async throws {
         let fixture = try GatewayFixture()

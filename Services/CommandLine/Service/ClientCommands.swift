@@ -25,6 +25,9 @@ package struct SubmitCommand: AsyncParsableCommand {
     @Option(help: "The same key and request never make a second job.")
     package var idempotencyKey: String?
 
+    @Option(help: "From -100 to 100; higher goes first, and a running job makes room at its next step.")
+    package var priority = 0
+
     package init() {}
 
     package func run() async throws {
@@ -32,7 +35,7 @@ package struct SubmitCommand: AsyncParsableCommand {
         fields["container"] = container
         let client = try GatewayClient(server: connection.server)
         let job = try await client.create(
-            JSONSerialization.data(withJSONObject: fields), idempotencyKey: idempotencyKey)
+            JSONSerialization.data(withJSONObject: fields), idempotencyKey: idempotencyKey, priority: priority)
         Console.print(job.id)
     }
 }

@@ -34,11 +34,14 @@ package struct GatewayClient: Sendable {
     }
 
     /// `POST /v1/videos` with a JSON body.
-    package func create(_ body: Data, idempotencyKey: String?) async throws(Failure) -> VideoStatus {
+    package func create(
+        _ body: Data, idempotencyKey: String?, priority: Int = 0
+    ) async throws(Failure) -> VideoStatus {
         var request = request("POST", "v1/videos")
         request.httpBody = body
         request.setValue("application/json", forHTTPHeaderField: "Content-Type")
         if let idempotencyKey { request.setValue(idempotencyKey, forHTTPHeaderField: "Idempotency-Key") }
+        if priority != 0 { request.setValue("\(priority)", forHTTPHeaderField: "Zoetrope-Priority") }
         return try decode(VideoStatus.self, from: try await checked(request))
     }
 

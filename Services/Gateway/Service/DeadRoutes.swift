@@ -59,7 +59,7 @@ struct DeadRoutes: Sendable {
     /// Answers with the new job as `POST /v1/videos` does.
     private func retry(_ request: Hummingbird.Request, _ context: BasicRequestContext) async throws -> Response {
         let job = try VideoRoutes.job(context)
-        let key = try VideoRoutes.idempotencyKey(request)
+        let key = try SubmissionHeaders.idempotencyKey(request.headers)
         let accepted = try await HTTPFailure.fromBroker { () async throws(Failure) in
             try await service.retry(DeadRetry(job: job, idempotencyKey: key))
         }

@@ -19,7 +19,11 @@ package struct HTTPFailure: Error, Sendable {
         status = Self.statuses[failure.code] ?? .internalServerError
         self.failure = failure
         headers = [:]
-        if status == .serviceUnavailable || status == .tooManyRequests { headers[.retryAfter] = "2" }
+        if status == .serviceUnavailable || status == .tooManyRequests {
+            // The broker says when there will be room; a broker that is away says nothing.
+            let wait = failure.retryAfterMilliseconds
+            headers[.retryAfter] = wait > 0 ? "\((UInt64(wait) + 999) / 1000)" : "2"
+        }
     }
 
     /// Codes of the broker and the bus that are not the gateway's fault. Codes of wrong requests need no entry: they
@@ -29,6 +33,7 @@ package struct HTTPFailure: Error, Sendable {
         "key_reused_with_other_body": .conflict,
         "input_missing": .gone,
         "overloaded": .tooManyRequests,
+        "quota": .tooManyRequests,
         "draining": .serviceUnavailable,
         "worker_not_found": .notFound,
         "job_not_dead": .conflict,

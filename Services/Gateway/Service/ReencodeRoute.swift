@@ -18,7 +18,7 @@ struct ReencodeRoute: Sendable {
     private func reencode(_ request: Hummingbird.Request, _ context: BasicRequestContext) async throws -> Response {
         let job = try VideoRoutes.job(context)
         let draft = try await RequestBodyReader.draft(of: request)
-        let key = try VideoRoutes.idempotencyKey(request)
+        let key = try SubmissionHeaders.idempotencyKey(request.headers)
         let status = try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.status(job: job) }
         guard let latents = status.outputs.first(where: { $0.name == "denoise.latents" })?.ref else {
             throw HTTPFailure(

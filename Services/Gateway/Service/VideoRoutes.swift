@@ -36,12 +36,13 @@ struct VideoRoutes: Sendable {
         let draft = try await RequestBodyReader.draft(of: request)
         let generation = try HTTPFailure.badRequest { () throws(Failure) in try draft.resolved(for: traits) }
         let available = generation.upsamplePrompt ? try await upsamplerAvailable() : true
-        let key = try Self.idempotencyKey(request)
+        let key = try SubmissionHeaders.idempotencyKey(request.headers)
+        let priority = try SubmissionHeaders.priority(request.headers)
         let latents = try await InitialLatents(service: service, traits: traits).reference(draft, for: generation)
         let submit = try HTTPFailure.badRequest { () throws(Failure) in
             try JobGraph.submit(
                 for: generation, traits: traits, initialLatents: latents, upsamplerAvailable: available,
-                idempotencyKey: key)
+                idempotencyKey: key, tenant: SubmissionHeaders.tenant(request.headers), priority: priority)
         }
         let accepted = try await HTTPFailure.fromBroker { () async throws(Failure) in
             try await service.submit(submit)
@@ -61,19 +62,6 @@ struct VideoRoutes: Sendable {
         response.headers[.location] = "/v1/videos/\(accepted.job)"
         if accepted.replayed { response.headers.set("Idempotent-Replayed", to: "true") }
         return response
-    }
-
-    /// The request's idempotency key, empty without one.
-    static func idempotencyKey(_ request: Hummingbird.Request) throws(HTTPFailure) -> String {
-        guard let key = request.headers.value("Idempotency-Key") else { return "" }
-        guard (1...RequestLimits.idempotencyKeyBytes).contains(key.utf8.count) else {
-            throw HTTPFailure(
-                .badRequest,
-                Failure(
-                    "idempotency_key_invalid", "The idempotency key has \(key.utf8.count) bytes.",
-                    field: "Idempotency-Key", remedy: "Use 1 to \(RequestLimits.idempotencyKeyBytes) bytes."))
-        }
-        return key
     }
 
     private func upsamplerAvailable() async throws(HTTPFailure) -> Bool {
