@@ -167,7 +167,7 @@ struct WrongRequestTests {
     func tenantsAndPriorities() async throws {
         let fixture = try GatewayFixture()
         try await fixture.testLive { client in
-            let body = #"{"prompt": "a"}"#, priority = try #require(HTTPField.Name("Zoetrope-Priority"))
+            let body = #"{"prompt": "a"}"#, priority = try #require(HTTPFields.Element.Name("Zoetrope-Priority"))
             for headers: HTTPFields in [
                 [:], [.authorization: "Bearer one"], [.authorization: "Bearer two", priority: "-7"],
                 [.authorization: "Bearer one"],

@@ -57,7 +57,8 @@ struct DrainTests {
         bench.join(TestWorker(3, ["encoder"]))
         let all = bench.deliver(.drain(Drain(stage: "denoiser")), from: client)
         #expect(all.map(\.message) == [.draining(Draining(workers: ["worker-1", "worker-2"], broker: false))])
-        #expect(bench.deliver(.drain(Drain(worker: "worker-9")), from: client).errors.map(\.code) == ["worker_not_found"])
+        #expect(
+            bench.deliver(.drain(Drain(worker: "worker-9")), from: client).errors.map(\.code) == ["worker_not_found"])
         #expect(bench.deliver(.drain(Drain()), from: client).errors.map(\.code) == ["worker_not_found"])
     }
 
