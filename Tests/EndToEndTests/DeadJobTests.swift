@@ -25,11 +25,15 @@ extension EndToEnd {
             try await withCluster(workers: "denoiser=3", leaseSeconds: 5) { cluster in
                 let reference = try await cluster.latents(of: cluster.submit(CrashTests.longer).id)
                 let id = try await cluster.submit(CrashTests.longer).id
+                var killed: [String] = []
                 for step in [20, 30, 40] {
-                    let running = try await cluster.wait(id) {
+                    // A killed worker is named until its lease has run out.
+                    let running = try await cluster.wait(id) { [killed] in
                         $0.stage("denoiser")?.isHeld == true && ($0.stage("denoiser")?.step ?? 0) >= step
+                            && !killed.contains($0.stage("denoiser")?.worker ?? "")
                     }
                     let worker = try #require(running.stage("denoiser")?.worker)
+                    killed.append(worker)
                     kill(try cluster.processIdentifier("zoetrope-denoiser", name: worker), SIGKILL)
                 }
                 let failed = try await cluster.wait(id) { $0.isTerminal }

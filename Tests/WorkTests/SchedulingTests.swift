@@ -130,7 +130,7 @@ struct SchedulingTests {
         let assign = try #require(bench.join(worker).assigns.first)
         bench.deliver(.checkpoint(CheckpointReport(lease: assign.lease, step: 1, ref: blob(1))), from: worker.session)
         for step in 1...3 as ClosedRange<UInt32> {
-            bench.now.milliseconds += 2000
+            for _ in 0..<2 { bench.pass(1000) }
             bench.beat(worker, running: [assign], step: step, totalSteps: 100)
         }
         #expect(bench.pass(100).revokes.isEmpty)
@@ -159,7 +159,7 @@ struct SchedulingTests {
         let worker = TestWorker(1, ["encoder"])
         let assign = try #require(bench.join(worker).assigns.first)
         for step in 1...3 as ClosedRange<UInt32> {
-            bench.now.milliseconds += 3000
+            for _ in 0..<3 { bench.pass(1000) }
             bench.beat(worker, running: [assign], step: step, totalSteps: 100)
         }
         _ = bench.submit(single(priority: 1))
@@ -171,7 +171,7 @@ struct SchedulingTests {
         let last = try #require(other.join(worker).assigns.first)
         other.deliver(.checkpoint(CheckpointReport(lease: last.lease, step: 1, ref: blob(1))), from: worker.session)
         for step in 97...99 as ClosedRange<UInt32> {
-            other.now.milliseconds += 3000
+            for _ in 0..<3 { other.pass(1000) }
             other.beat(worker, running: [last], step: step, totalSteps: 100)
         }
         _ = other.submit(single(priority: 1))
