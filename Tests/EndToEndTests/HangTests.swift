@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 extension EndToEnd {
-    /// A process whose threads for arithmetic stand still (held by ptrace) while the others beat on.
+    /// A process whose threads that compute stand still (held by ptrace) while the others beat on.
     @Suite("A computation that hangs")
     struct HangTests {
         static let holder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
@@ -22,7 +22,7 @@ extension EndToEnd {
                 let worker = try #require(running.stage("denoiser")?.worker)
                 let process = try cluster.processIdentifier("zoetrope-denoiser", name: worker)
                 let holder = try Subprocess(
-                    python, [Self.holder, String(process), "zoetrope-math"], in: cluster.folder, name: "holder")
+                    python, [Self.holder, String(process)], in: cluster.folder, name: "holder")
                 defer { holder.send(SIGKILL) }
                 while !holder.output.contains("held") {
                     guard holder.process.isRunning else {
