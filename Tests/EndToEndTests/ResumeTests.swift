@@ -11,9 +11,10 @@ extension EndToEnd {
                 let reference = try await cluster.latents(of: cluster.submit(CrashTests.longer).id)
                 for steps in [[1, 40], [10, 70], [25, 55]] {
                     let id = try await cluster.submit(CrashTests.longer).id
-                    for step in steps {
+                    for (attempt, step) in zip(1..., steps) {
                         let running = try await cluster.wait(id) {
-                            $0.stage("denoiser")?.isHeld == true && ($0.stage("denoiser")?.step ?? 0) >= step
+                            guard let stage = $0.stage("denoiser") else { return false }
+                            return stage.isHeld && stage.attempt == attempt && stage.step >= step
                         }
                         let worker = try #require(running.stage("denoiser")?.worker)
                         kill(try cluster.processIdentifier("zoetrope-denoiser", name: worker), SIGKILL)
