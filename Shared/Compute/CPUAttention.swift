@@ -61,26 +61,13 @@ extension CPUBackend {
         return result
     }
 
-    /// The mean of every channel of the keys, `[sequences, channels]`. Sums are taken in pieces of fixed size, so that
-    /// they do not depend on the number of threads.
+    /// The mean of every channel of the keys, `[sequences, channels]`.
     private func keyMeans(_ k: Tensor, sequences: Int) -> [Float] {
-        let (rows, channels) = rowsAndChannels(k), keys = rows / sequences, kind = type(of: k)
-        let step = 256, pieces = (keys + step - 1) / step
-        var partial = [Double](repeating: 0, count: sequences * pieces * 2 * channels)
-        partial.withUnsafeMutableBufferPointer { sums in
-            guard let base = sums.baseAddress else { return }
-            withExtendedLifetime(k) {
-                pool.run(sequences * pieces) { part, _ in
-                    let place = base + part * 2 * channels, first = part % pieces * step
-                    kernels.channel_sums(
-                        kind, k.readAddress, Int64(channels), Int64(part / pieces * keys + first),
-                        Int64(part / pieces * keys + min(keys, first + step)), place, place + channels)
-                }
-            }
-        }
+        let (rows, channels) = rowsAndChannels(k), keys = rows / sequences
+        let sums = channelSums((0..<sequences).map { (k, $0 * keys..<($0 + 1) * keys) }, rowsPerPiece: 256)
         return (0..<sequences * channels).map { index in
             let (sequence, channel) = index.quotientAndRemainder(dividingBy: channels)
-            let sum = (0..<pieces).reduce(0) { $0 + partial[(sequence * pieces + $1) * 2 * channels + channel] }
+            let sum = (0..<sums.pieces).reduce(0) { $0 + sums.sum(piece: sequence * sums.pieces + $1, channel: channel) }
             return Float(sum / Double(keys))
         }
     }

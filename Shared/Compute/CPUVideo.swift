@@ -39,37 +39,24 @@ extension CPUBackend {
         }
     }
 
-    /// Statistics over each group's channels and all pixels. Partial sums are double and belong to fixed ranges of
-    /// pixels, added in their order.
+    /// Statistics over each group's channels and all pixels.
     package func groupAffine(
         _ frames: [Tensor], groups: Int, epsilon: Float, weight: Tensor, bias: Tensor
     ) -> ChannelAffine {
-        let (rows, channels) = rowsAndChannels(frames[0]), kind = type(of: frames[0])
+        let (rows, channels) = rowsAndChannels(frames[0])
         precondition(groups > 0 && channels % groups == 0, "\(channels) channels in \(groups) groups")
         precondition(frames.allSatisfy { $0.shape == frames[0].shape && $0.dtype == frames[0].dtype }, "frames differ")
         let w = weight.vector(channels, "weight"), b = bias.vector(channels, "bias")
-        let step = grain(channels: channels), pieces = (rows + step - 1) / step, parts = pieces * frames.count
-        var partial = [Double](repeating: 0, count: parts * 2 * channels)
-        partial.withUnsafeMutableBufferPointer { sums in
-            guard let base = sums.baseAddress else { return }
-            withExtendedLifetime(frames) {
-                pool.run(parts) { part, _ in
-                    let place = base + part * 2 * channels, first = part % pieces * step
-                    kernels.channel_sums(
-                        kind, frames[part / pieces].readAddress, Int64(channels), Int64(first),
-                        Int64(min(rows, first + step)), place, place + channels)
-                }
-            }
-        }
+        let sums = channelSums(frames.map { ($0, 0..<rows) }, rowsPerPiece: grain(channels: channels))
         var factor = [Float](repeating: 0, count: channels), offset = factor
         let size = channels / groups, count = Double(frames.count * rows * size)
         withExtendedLifetime((weight, bias)) {
             for group in 0..<groups {
                 var sum = 0.0, squares = 0.0
-                for part in 0..<parts {
+                for piece in 0..<frames.count * sums.pieces {
                     for channel in group * size..<(group + 1) * size {
-                        sum += partial[part * 2 * channels + channel]
-                        squares += partial[(part * 2 + 1) * channels + channel]
+                        sum += sums.sum(piece: piece, channel: channel)
+                        squares += sums.squares(piece: piece, channel: channel)
                     }
                 }
                 let mean = sum / count, variance = max(0, squares / count - mean * mean)

@@ -43,7 +43,7 @@ static void attention(
                 continue;
             }
             if (in_pairs(head->type)) {
-                if (head->head_size == CK_OVERLAPPED_HEAD)
+                if (head->head_size == CK_HEAD)
                     attend_overlapped(head, s, &pass, (const uint32_t *)k, (const uint32_t *)v);
                 else
                     attend_block(CK_PAIRS, head, s, &pass, (const uint32_t *)k, (const uint32_t *)v);

@@ -69,7 +69,7 @@ CK_INLINE void add_int8_values(
     for (int r = 0; r < CK_TILE_ROWS; r++)
 #pragma clang loop unroll(full)
         for (int v = 0; v < CK_TILE_VECTORS; v++) {
-            float *sum = s.sums + (pass->row + r) * CK_INT8_HEAD + v * CK_LANES;
+            float *sum = s.sums + (pass->row + r) * CK_HEAD + v * CK_LANES;
             vf product = (vf)_mm512_cvtepi32_ps((__m512i)tile.sums[r][v]);
             vstore(sum, vload(sum) + product * made->shares[r]);
         }
@@ -145,7 +145,7 @@ CK_INLINE void scale_sums(attention_scratch s, const attention_pass *pass, const
         vf factor = vload(factors + v * CK_LANES);
 #pragma clang loop unroll(full)
         for (int r = 0; r < CK_TILE_ROWS; r++) {
-            float *sum = s.sums + (pass->row + r) * CK_INT8_HEAD + v * CK_LANES;
+            float *sum = s.sums + (pass->row + r) * CK_HEAD + v * CK_LANES;
             vstore(sum, vload(sum) * factor);
         }
     }
@@ -182,14 +182,14 @@ static void load_int8_queries(
     float sign = head->scale >= 0 ? 1.0f : -1.0f;
     for (int64_t r = 0; r < round_up(queries->count, CK_TILE_ROWS); r++) {
         int64_t row = r < queries->count ? r : queries->count - 1;
-        vf values[CK_INT8_HEAD / CK_LANES], highest = {};
-        for (int v = 0; v < CK_INT8_HEAD / CK_LANES; v++) {
+        vf values[CK_HEAD / CK_LANES], highest = {};
+        for (int v = 0; v < CK_HEAD / CK_LANES; v++) {
             values[v] = load_as(head->type, queries->queries, row * head->row_stride + v * CK_LANES) * sign;
             highest = vmax(highest, vmax(values[v], -values[v]));
         }
         s.query_scales[r] = int8_scale(vmaximum(highest));
         float factor = 1.0f / s.query_scales[r];
-        for (int v = 0; v < CK_INT8_HEAD / CK_LANES; v++) {
+        for (int v = 0; v < CK_HEAD / CK_LANES; v++) {
             __m512i q = _mm512_cvtps_epi32((__m512)(values[v] * factor));
             __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(128)));
             _mm_storeu_si128((__m128i *)(s.queries + r * CK_INT8_WORDS + v * CK_LANES / 4), bytes);

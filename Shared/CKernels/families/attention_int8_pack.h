@@ -1,10 +1,11 @@
 // Keys and values of heads of 64 channels in int8, in blocks of CK_KEY_BLOCK keys (SageAttention, Zhang et al. 2024).
 
-enum { CK_INT8_HEAD = 64, CK_INT8_WORDS = CK_INT8_HEAD / 4 };
+/// Channels of a head of every CogVideoX: the kernels that are made for one size are made for this.
+enum { CK_HEAD = 64, CK_INT8_WORDS = CK_HEAD / 4 };
 
 static bool attends_in_int8(ck_type type, int64_t head_size) {
 #ifdef CK_HAS_BF16
-    return type == CK_BF16 && head_size == CK_INT8_HEAD;
+    return type == CK_BF16 && head_size == CK_HEAD;
 #else
     (void)type, (void)head_size;
     return false;
@@ -23,26 +24,23 @@ typedef struct {
 
 /// CK_KEY_BLOCK values.
 typedef struct {
-    uint32_t words[CK_KEY_BLOCK / 4][CK_INT8_HEAD];  // four keys each
-    float scales[CK_INT8_HEAD];
-    float inverses[CK_INT8_HEAD];
+    uint32_t words[CK_KEY_BLOCK / 4][CK_HEAD];  // four keys each
+    float scales[CK_HEAD];
+    float inverses[CK_HEAD];
 } int8_values_block;
 
 _Static_assert(CK_INT8_KEYS == CK_PANEL, "a panel of keys has one scale");
-_Static_assert(sizeof(int8_keys) * (CK_KEY_BLOCK / CK_INT8_KEYS) <= CK_KEY_BLOCK * CK_INT8_HEAD * 2, "fits a block");
-_Static_assert(sizeof(int8_values_block) <= CK_KEY_BLOCK * CK_INT8_HEAD * 2, "fits a block");
-
-/// What one step of int8 stands for; never so small that a factor made of it could vanish.
-CK_INLINE float int8_scale(float top) { return top < 1e-10f ? 1.0f : top / 127.0f; }
+_Static_assert(sizeof(int8_keys) * (CK_KEY_BLOCK / CK_INT8_KEYS) <= CK_KEY_BLOCK * CK_HEAD * 2, "fits a block");
+_Static_assert(sizeof(int8_values_block) <= CK_KEY_BLOCK * CK_HEAD * 2, "fits a block");
 
 static void pack_int8_keys(
     const ck_attention_head *head, const void *keys, int64_t key, int64_t count, int8_keys *panel) {
-    float values[CK_INT8_KEYS][CK_INT8_HEAD] __attribute__((aligned(64)));
+    float values[CK_INT8_KEYS][CK_HEAD] __attribute__((aligned(64)));
     uint32_t rows[CK_INT8_KEYS][CK_INT8_WORDS] __attribute__((aligned(64)));
     int64_t n = count < CK_INT8_KEYS ? count : CK_INT8_KEYS;
     vf highest = {};
     for (int64_t i = 0; i < n; i++)
-        for (int64_t c = 0; c < CK_INT8_HEAD; c += CK_LANES) {
+        for (int64_t c = 0; c < CK_HEAD; c += CK_LANES) {
             vf v = load_as(head->type, keys, (key + i) * head->row_stride + c) - vload(head->key_means + c);
             vstore(values[i] + c, v);
             highest = vmax(highest, vmax(v, -v));
@@ -52,7 +50,7 @@ static void pack_int8_keys(
     __builtin_memset(rows, 0, sizeof rows);
     for (int64_t i = 0; i < CK_INT8_KEYS; i++) {
         vi sum = {};
-        for (int64_t c = 0; i < n && c < CK_INT8_HEAD; c += CK_LANES) {
+        for (int64_t c = 0; i < n && c < CK_HEAD; c += CK_LANES) {
             __m512i q = _mm512_cvtps_epi32((__m512)(vload(values[i] + c) * factor));
             sum += (vi)q;
             _mm_storeu_si128((__m128i *)(rows[i] + c / 4), _mm512_cvtepi32_epi8(q));
@@ -70,7 +68,7 @@ CK_INLINE int64_t int8_key(int64_t word) { return word % 4 * CK_LANES + word / 4
 /// Values with a scale for each channel of the block.
 static void pack_int8_values(
     const ck_attention_head *head, const void *values, int64_t first, int64_t count, int8_values_block *block) {
-    for (int64_t c = 0; c < CK_INT8_HEAD; c += CK_LANES) {
+    for (int64_t c = 0; c < CK_HEAD; c += CK_LANES) {
         vf highest = {};
         for (int64_t key = 0; key < count; key++) {
             vf v = load_as(head->type, values, (first + key) * head->row_stride + c);

@@ -8,9 +8,8 @@
 #ifdef CK_HAS_BF16
 
 enum {
-    CK_OVERLAPPED_HEAD = 64,
-    CK_PAIR_DEPTH = CK_OVERLAPPED_HEAD / 2,  // words of a key, and of the values' depth that pass meanwhile
-    CK_HALVES = CK_TILE_ROWS * 2,            // of rows of a tile of scores
+    CK_PAIR_DEPTH = CK_HEAD / 2,      // words of a key, and of the values' depth that pass meanwhile
+    CK_HALF_ROWS = CK_TILE_ROWS * 2,  // of a tile of scores
     CK_WOVEN_STEPS = 4,
 };
 
@@ -52,8 +51,8 @@ CK_INLINE void accumulate_woven(
     for (int step = 0; step < CK_WOVEN_STEPS; step++) {
         int64_t k = step * (CK_PAIR_DEPTH / CK_WOVEN_STEPS);
 #pragma clang loop unroll(full)
-        for (int part = 0; part < CK_HALVES / CK_WOVEN_STEPS; part++)
-            soften_half(waiting, step * (CK_HALVES / CK_WOVEN_STEPS) + part);
+        for (int part = 0; part < CK_HALF_ROWS / CK_WOVEN_STEPS; part++)
+            soften_half(waiting, step * (CK_HALF_ROWS / CK_WOVEN_STEPS) + part);
         const uint32_t *rows[CK_TILE_ROWS];
 #pragma clang loop unroll(full)
         for (int r = 0; r < CK_TILE_ROWS; r++) rows[r] = a[r] + k;
@@ -113,7 +112,7 @@ CK_INLINE bool attend_woven(
         accumulate_woven(rows, values, &waiting, &tile);
         done = CK_PAIR_DEPTH;
     } else {
-        for (int64_t half = 0; half < CK_HALVES; half++) soften_half(&waiting, half);
+        for (int64_t half = 0; half < CK_HALF_ROWS; half++) soften_half(&waiting, half);
     }
     vi exceeds = {};
 #pragma clang loop unroll(full)

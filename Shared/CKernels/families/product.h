@@ -118,6 +118,9 @@ static void pack_weights(
     }
 }
 
+/// What one step of int8 stands for; never so small that a factor made of it could vanish.
+CK_INLINE float int8_scale(float top) { return top < 1e-10f ? 1.0f : top / 127.0f; }
+
 /// The scale of every output in [first, first + columns), and 128 times the sum of its int8 weights.
 static void int8_columns(const ck_weights *w, int64_t first, int64_t columns, float *scales, int32_t *corrections) {
     float values[256];
@@ -129,7 +132,7 @@ static void int8_columns(const ck_weights *w, int64_t first, int64_t columns, fl
                 weight_floats(w, o, s, c, n, values);
                 for (int64_t i = 0; i < n; i++) highest = __builtin_fmaxf(highest, __builtin_fabsf(values[i]));
             }
-        scales[o] = highest > 0 ? highest / 127.0f : 1.0f;
+        scales[o] = int8_scale(highest);
         float factor = 1.0f / scales[o];
         int32_t sum = 0;
         for (int64_t s = 0; s < w->segments; s++)
@@ -170,8 +173,7 @@ static void int8_rows(
             vf v = load_some(type, x, row * depth + c, depth - c);
             highest = vmax(highest, vmax(v, -v));
         }
-        float top = vmaximum(highest);
-        scales[row] = top > 0 ? top / 127.0f : 1.0f;
+        scales[row] = int8_scale(vmaximum(highest));
         float factor = 1.0f / scales[row];
         uint8_t *out = (uint8_t *)words + row * bytes;
         for (int64_t c = 0; c < depth; c += CK_LANES) {
