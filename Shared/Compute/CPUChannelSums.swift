@@ -1,4 +1,5 @@
 import CKernels
+import Tensor
 
 /// Sums and sums of squares of every channel, in double, by pieces of rows.
 struct ChannelSums {

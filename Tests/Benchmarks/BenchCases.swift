@@ -13,6 +13,8 @@ struct BenchCase: Sendable {
     let operations: Double
     /// Takes so long, or so much memory, that one run of each side must do, one side after the other.
     var isHeavy = false
+    /// Timed after a run that does not count: a job does the same fifty times. Decoding at size happens once a job.
+    var isWarmed: Bool { !isHeavy || !name.hasPrefix("vae") }
     /// What the peer runs, nil where it has nothing alike.
     var peer: String?
 

@@ -18,7 +18,7 @@ struct Row {
         var theirs: [Double] = []
         let wanted = item.isHeavy ? 1 : rounds
         var first: Side? = try Side(us[0], Array(us.dropFirst()))
-        if !item.isHeavy { _ = try first?.seconds(item.name) }
+        if item.isWarmed { _ = try first?.seconds(item.name) }
         var second: Side?
         var memory = 0
         for round in 0..<wanted {
@@ -28,7 +28,7 @@ struct Row {
             if item.isHeavy { first = nil }
             if let name = item.peer, let peer {
                 if round == 0 { second = try Side(peer[0], Array(peer.dropFirst())) }
-                if round == 0, !item.isHeavy { _ = try second?.seconds(name) }
+                if round == 0, item.isWarmed { _ = try second?.seconds(name) }
                 if let time = try second?.seconds(name) { theirs.append(time) }
             }
         }
