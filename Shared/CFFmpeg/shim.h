@@ -23,4 +23,17 @@ static inline int zt_codec_flag_fixed_quality(void) { return AV_CODEC_FLAG_QSCAL
 static inline int zt_quality_to_lambda(int quality) { return quality * FF_QP2LAMBDA; }
 static inline int zt_log_level_error(void) { return AV_LOG_ERROR; }
 
+/* Where the stream says how its pictures are to be turned: nine numbers, row by row; NULL when it does not. */
+static inline const int32_t *zt_display_matrix(const AVStream *stream) {
+#if LIBAVFORMAT_VERSION_MAJOR >= 61
+    const AVPacketSideData *data = av_packet_side_data_get(
+        stream->codecpar->coded_side_data, stream->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
+    return data && data->size >= 9 * sizeof(int32_t) ? (const int32_t *)data->data : NULL;
+#else
+    size_t size = 0;
+    const uint8_t *data = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &size);
+    return data && size >= 9 * sizeof(int32_t) ? (const int32_t *)data : NULL;
+#endif
+}
+
 #endif
