@@ -1,21 +1,32 @@
 /// 16 random bytes that name one run of one process: a restarted process is another session.
-package struct SessionID: Sendable, Hashable, CustomStringConvertible {
-    package let bytes: [UInt8]
+package struct SessionID: Sendable, Hashable, Comparable, CustomStringConvertible {
+    // Two words instead of an array: sessions are keys of many tables and are copied with every message.
+    private let high: UInt64
+    private let low: UInt64
 
     /// - Parameter bytes: exactly 16 bytes.
     package init?(bytes: [UInt8]) {
         guard bytes.count == 16 else { return nil }
-        self.bytes = bytes
+        high = word(bytes, 0)
+        low = word(bytes, 1)
+    }
+
+    private init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
     }
 
     package static func random() -> SessionID {
         var generator = SystemRandomNumberGenerator()
-        return SessionID(unchecked: (0..<16).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
+        return SessionID(high: generator.next(), low: generator.next())
     }
 
-    private init(unchecked bytes: [UInt8]) { self.bytes = bytes }
+    package var bytes: [UInt8] { bigEndianBytes([high, low]) }
 
-    package func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
+    /// The order of the bytes.
+    package static func < (left: SessionID, right: SessionID) -> Bool {
+        left.high != right.high ? left.high < right.high : left.low < right.low
+    }
 
     package var description: String { hexadecimal(bytes) }
 }
@@ -34,30 +45,57 @@ package struct TaskID: Sendable, Hashable, CustomStringConvertible {
 }
 
 /// The SHA-256 of a blob: its identity on the data plane.
-package struct Digest: Sendable, Hashable, CustomStringConvertible {
-    package let bytes: [UInt8]
+package struct Digest: Sendable, Hashable, Comparable, CustomStringConvertible {
+    private let words: (UInt64, UInt64, UInt64, UInt64)
 
     /// - Parameter bytes: exactly 32 bytes.
     package init?(bytes: [UInt8]) {
         guard bytes.count == 32 else { return nil }
-        self.bytes = bytes
+        words = (word(bytes, 0), word(bytes, 1), word(bytes, 2), word(bytes, 3))
     }
 
     /// - Parameter sha256: the 32 bytes that the hash function returned.
     init(sha256: [UInt8]) {
         precondition(sha256.count == 32, "a SHA-256 has 32 bytes")
-        bytes = sha256
+        words = (word(sha256, 0), word(sha256, 1), word(sha256, 2), word(sha256, 3))
     }
+
+    /// - Parameter words: the bytes in groups of eight, each big-endian.
+    package init(words: (UInt64, UInt64, UInt64, UInt64)) { self.words = words }
 
     package init?(hexadecimal text: String) {
-        guard let bytes = bytesFromHexadecimal(text), bytes.count == 32 else { return nil }
-        self.bytes = bytes
+        guard let bytes = bytesFromHexadecimal(text) else { return nil }
+        self.init(bytes: bytes)
     }
 
-    package func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
+    package var bytes: [UInt8] { bigEndianBytes([words.0, words.1, words.2, words.3]) }
+
+    /// The first eight bytes, big-endian.
+    package var prefix: UInt64 { words.0 }
+
+    package static func == (left: Digest, right: Digest) -> Bool { left.words == right.words }
+
+    /// The order of the bytes.
+    package static func < (left: Digest, right: Digest) -> Bool { left.words < right.words }
+
+    package func hash(into hasher: inout Hasher) {
+        hasher.combine(words.0)
+        hasher.combine(words.1)
+        hasher.combine(words.2)
+        hasher.combine(words.3)
+    }
 
     /// Lower-case hexadecimal, 64 characters.
     package var description: String { hexadecimal(bytes) }
+}
+
+/// Word `index` of big-endian bytes.
+private func word(_ bytes: [UInt8], _ index: Int) -> UInt64 {
+    bytes.withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8 * index, as: UInt64.self)) }
+}
+
+private func bigEndianBytes(_ words: [UInt64]) -> [UInt8] {
+    words.flatMap { word in withUnsafeBytes(of: word.bigEndian) { Array($0) } }
 }
 
 package func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {

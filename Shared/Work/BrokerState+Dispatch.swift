@@ -24,11 +24,13 @@ extension BrokerState {
     /// Leases READY tasks into the slots that workers have advertised, until either runs out: the highest priority first,
     /// then the tenant that has been given least, then finishing before beginning, then age.
     mutating func dispatch(_ now: Instant) {
-        guard readOnlyReason == nil, !records.unfinished.isEmpty else { return }
+        guard readOnlyReason == nil, !records.ready.isEmpty else { return }
         var free = freeSlots()
         guard !free.isEmpty else { return }
+        let all = candidates(for: free.keys, now: now)
+        guard !all.isEmpty else { return }
         var backlog = backlog()
-        let byPriority = Dictionary(grouping: candidates(for: free.keys, now: now), by: \.priority)
+        let byPriority = Dictionary(grouping: all, by: \.priority)
         for (_, candidates) in byPriority.sorted(by: { $0.key > $1.key }) {
             var queues = Dictionary(grouping: candidates, by: \.tenant)
                 .mapValues { ArraySlice($0.sorted { $0.goesBefore($1) }) }
@@ -58,9 +60,8 @@ extension BrokerState {
     /// the slots without a lease.
     func freeSlots() -> [SessionID: Int] {
         var leased: [SessionID: (all: Int, unlisted: Int)] = [:]
-        for (id, clock) in leases {
-            let fence = records.jobs[id.job]?.task(id.name)?.fence ?? 0
-            let isListed = workers[clock.session]?.listed.contains(fence) ?? false
+        for clock in leases.values {
+            let isListed = workers[clock.session]?.listed.contains(clock.fence) ?? false
             leased[clock.session, default: (0, 0)].all += 1
             leased[clock.session, default: (0, 0)].unlisted += isListed ? 0 : 1
         }
@@ -79,12 +80,13 @@ extension BrokerState {
     func candidates(for sessions: some Sequence<SessionID>, now: Instant) -> [Candidate] {
         let capabilities = Set(sessions.flatMap { workers[$0]?.hello.capabilities ?? [] })
         var found: [Candidate] = []
-        for id in records.unfinished {
+        for id in records.ready {
             guard let job = records.jobs[id] else { continue }
-            for (position, task) in job.tasks.enumerated() where task.state == .ready {
-                let taskID = TaskID(job: id, name: task.specification.name)
+            for position in job.tasks.indices where job.tasks[position].state == .ready {
+                let specification = job.tasks[position].specification
+                let taskID = TaskID(job: id, name: specification.name)
                 guard notBefore[taskID, default: 0] <= now.milliseconds,
-                    capabilities.contains(where: { $0.serves(task.specification) })
+                    capabilities.contains(where: { $0.serves(specification) })
                 else { continue }
                 found.append(
                     Candidate(
@@ -134,7 +136,7 @@ extension BrokerState {
             unixMilliseconds: now.unixMilliseconds)
         commit(.leaseGranted(grant), now: now)
         leases[id] = LeaseClock(
-            session: session, grantedAt: now.milliseconds,
+            session: session, fence: lease.fence, isQuarantined: task.isQuarantined, grantedAt: now.milliseconds,
             expiresAt: now.milliseconds + configuration.leaseMilliseconds, step: task.checkpointStep)
         let cost = expectedMilliseconds(task.specification, id) ?? Self.unknownCostMilliseconds
         leases[id]?.charged = Double(cost)

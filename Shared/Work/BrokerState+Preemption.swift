@@ -9,7 +9,7 @@ extension BrokerState {
     /// `preemptionMilliseconds`. A task that keeps no checkpoints is never asked, nor one that has just begun, nor one
     /// that was already asked `preemptionLimit` times.
     mutating func preempt(_ now: Instant) {
-        guard readOnlyReason == nil, !leases.isEmpty else { return }
+        guard readOnlyReason == nil, !leases.isEmpty, !records.ready.isEmpty else { return }
         let free = freeSlots()
         let urgent = candidates(for: workers.filter { $0.value.isReachable && !$0.value.isDraining }.keys, now: now)
             .sorted { $0.goesBefore($1) }

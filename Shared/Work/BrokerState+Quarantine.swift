@@ -5,10 +5,15 @@ extension BrokerState {
     /// Sessions that run a quarantined task: they get nothing beside it.
     func isolatedSessions() -> Set<SessionID> {
         var sessions: Set<SessionID> = []
-        for (id, clock) in leases where records.jobs[id.job]?.task(id.name)?.isQuarantined == true {
-            sessions.insert(clock.session)
-        }
+        for clock in leases.values where clock.isQuarantined { sessions.insert(clock.session) }
         return sessions
+    }
+
+    /// Whether no quarantined task of the stage runs.
+    private func mayRunQuarantined(_ stage: String) -> Bool {
+        !leases.contains { id, clock in
+            clock.isQuarantined && records.jobs[id.job]?.task(id.name)?.specification.stage == stage
+        }
     }
 
     /// An idle worker may take a quarantined task when no other such task of its stage runs: a stage never loses more
@@ -16,10 +21,6 @@ extension BrokerState {
     func mayIsolate(
         _ task: TaskRecord, on session: SessionID, _ worker: Worker, free: [SessionID: Int]
     ) -> Bool {
-        guard free[session] == Int(worker.hello.slots) else { return false }
-        return !leases.keys.contains { id in
-            guard let other = records.jobs[id.job]?.task(id.name) else { return false }
-            return other.isQuarantined && other.specification.stage == task.specification.stage
-        }
+        free[session] == Int(worker.hello.slots) && mayRunQuarantined(task.specification.stage)
     }
 }

@@ -96,7 +96,7 @@ extension BrokerState {
         clock.totalSteps = running.totalSteps
         leases[running.task] = clock
         if clock.longestStepMilliseconds > 0, hasProgress {
-            workers[session]?.warm.insert(Workload(task.specification))
+            if let cost = costs[running.task] { workers[session]?.warm.insert(cost.workload) }
         }
         if hasProgress { touchProgress(running.task.job) }
         // The order may have been lost; a worker that has it ignores it.
@@ -107,14 +107,14 @@ extension BrokerState {
     }
 
     private mutating func findLostAssignments(of session: SessionID, listed: Set<UInt64>, now: Instant) {
-        for (id, clock) in leases.sorted(by: { inOrder($0.key, $1.key) }) where clock.session == session {
-            guard let task = records.jobs[id.job]?.task(id.name), !listed.contains(task.fence) else { continue }
+        let missing = leases.filter { $0.value.session == session && !listed.contains($0.value.fence) }
+        for (id, clock) in missing.sorted(by: { inOrder($0.key, $1.key) }) {
             leases[id]?.missingBeats = clock.missingBeats + 1
             // Beats that left the worker before the assignment reached it do not list it either: until it has been
             // listed once, only time tells them from a loss.
             let isTooEarly = now.elapsed(since: clock.grantedAt) < configuration.lostAssignmentMilliseconds
             guard readOnlyReason == nil, clock.missingBeats + 1 >= 2, clock.isSeen || !isTooEarly else { continue }
-            let lease = Lease(task: id, fence: task.fence)
+            let lease = Lease(task: id, fence: clock.fence)
             if clock.isSeen {
                 release(
                     lease, reason: .dropped, code: "dropped", message: "the worker gave the task up",
@@ -162,14 +162,14 @@ extension BrokerState {
     }
 
     func currentLeases(of session: SessionID) -> [Lease] {
-        leases.filter { $0.value.session == session }.keys
-            .compactMap { id in records.jobs[id.job]?.task(id.name).map { Lease(task: id, fence: $0.fence) } }
+        leases.filter { $0.value.session == session }
+            .map { Lease(task: $0.key, fence: $0.value.fence) }
             .sorted { $0.fence < $1.fence }
     }
 
     mutating func expireLeases(_ now: Instant) {
-        let expired = leases.filter { $0.value.expiresAt <= now.milliseconds }.keys
-            .compactMap { id in records.jobs[id.job]?.task(id.name).map { Lease(task: id, fence: $0.fence) } }
+        let expired = leases.filter { $0.value.expiresAt <= now.milliseconds }
+            .map { Lease(task: $0.key, fence: $0.value.fence) }
             .sorted { $0.fence < $1.fence }
         for lease in expired where leases[lease.task] != nil {
             let message = "the worker was not heard for \(configuration.leaseMilliseconds) ms"

@@ -94,8 +94,7 @@ extension BrokerState {
     /// From this run's own step times where there are any, else from what such tasks took before; nil when unknown.
     func remainingMilliseconds(of task: TaskRecord, id: TaskID, clock: LeaseClock?, now: Instant) -> UInt64? {
         if task.state == .done { return 0 }
-        let expected = durations.expectedMilliseconds(
-            stage: task.specification.stage, model: task.specification.model, cost: costs[id] ?? 1)
+        let expected = expectedMilliseconds(task.specification, id)
         guard task.state == .leased, let clock else { return expected }
         if let each = clock.stepMilliseconds, let newest = clock.newestStep, clock.totalSteps >= clock.step {
             let ahead = Double(clock.totalSteps - clock.step) * each

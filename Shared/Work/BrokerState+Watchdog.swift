@@ -1,20 +1,4 @@
-import FoundationEssentials
 import Wire
-
-/// Work that finds a worker warm or cold: weights are loaded for a model in one precision.
-struct Workload: Sendable, Hashable {
-    private struct Parameters: Decodable { var dtype: String? }
-
-    private let stage: String
-    private let model: String
-    private let precision: String
-
-    init(_ task: TaskSpecification) {
-        stage = task.stage
-        model = task.model
-        precision = (try? JSONDecoder().decode(Parameters.self, from: Data(task.parameters.utf8)))?.dtype ?? ""
-    }
-}
 
 // The watchdog: a worker may beat while its compute hangs.
 extension BrokerState {
@@ -41,10 +25,8 @@ extension BrokerState {
             return max(minimum, measured, min(configuration.stallMilliseconds, 300_000))
         }
         if measured > 0 { return max(minimum, measured) }
-        guard let task = records.jobs[running.task.job]?.task(running.task.name)?.specification,
-            workers[session]?.warm.contains(Workload(task)) == true,
-            let whole = durations.expectedMilliseconds(
-                stage: task.stage, model: task.model, cost: costs[running.task] ?? 1)
+        guard let cost = costs[running.task], workers[session]?.warm.contains(cost.workload) == true,
+            let whole = durations.expectedMilliseconds(cost)
         else { return configuration.stallMilliseconds }
         return min(max(minimum, 5 * whole / UInt64(max(1, running.totalSteps))), configuration.stallMilliseconds)
     }

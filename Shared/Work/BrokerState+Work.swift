@@ -43,14 +43,15 @@ extension BrokerState {
             endJob(job.job, .failed, task: lease.task.name, code: "output_missing", message: problem, now: now)
             return
         }
+        let cost = costs[lease.task]
         closeLease(lease.task, now: now)
         let completion = TaskCompletion(
             lease: lease, outputs: complete.outputs, elapsedMilliseconds: complete.elapsedMilliseconds,
             notes: Array(complete.notes.prefix(Limits.notes)), unixMilliseconds: now.unixMilliseconds)
         commit(.taskCompleted(completion), now: now)
-        if let task = records.task(of: lease) {
-            durations.learn(task)
-            workers[session]?.warm.insert(Workload(task.specification))
+        if let cost {
+            durations.learn(cost, milliseconds: complete.elapsedMilliseconds)
+            workers[session]?.warm.insert(cost.workload)
         }
         notBefore[lease.task] = nil
         refusals[lease.task] = nil

@@ -40,6 +40,9 @@ package struct BrokerState: Sendable {
     /// The volatile half of a lease.
     struct LeaseClock: Sendable {
         var session: SessionID
+        var fence: UInt64
+        /// Whether it must run alone on its worker.
+        var isQuarantined: Bool
         var grantedAt: UInt64
         var expiresAt: UInt64
         /// Whether a beat has listed it.
@@ -78,8 +81,8 @@ package struct BrokerState: Sendable {
     var forecastAt: UInt64 = 0
     /// What waited at the stages then.
     var foreseenBacklog = Backlog()
-    /// Relative amount of work of each task of an unfinished job.
-    var costs: [TaskID: Double] = [:]
+    /// What the tasks of unfinished jobs cost.
+    var costs: [TaskID: TaskCost] = [:]
     var assignments: UInt64 = 0
     /// New jobs are refused, everything else goes on.
     var isDraining = false
@@ -135,11 +138,14 @@ package struct BrokerState: Sendable {
             guard let job = records.jobs[id] else { continue }
             if !job.state.isTerminal { learnCosts(of: job) }
             for task in job.tasks {
-                if task.state == .done { durations.learn(task) }
+                if task.state == .done {
+                    durations.learn(TaskCost(task.specification), milliseconds: task.elapsedMilliseconds)
+                }
                 guard task.state == .leased, let session = task.session else { continue }
                 let lease = TaskID(job: id, name: task.specification.name)
                 leases[lease] = LeaseClock(
-                    session: session, grantedAt: now.milliseconds,
+                    session: session, fence: task.fence, isQuarantined: task.isQuarantined,
+                    grantedAt: now.milliseconds,
                     expiresAt: now.milliseconds + configuration.leaseMilliseconds, isSeen: true,
                     step: task.checkpointStep)
             }
@@ -329,8 +335,8 @@ package struct BrokerState: Sendable {
 }
 
 // Dictionaries have no order; whatever leaves the machine must have one, so that a seed replays exactly.
-func inOrder(_ left: SessionID, _ right: SessionID) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }
+func inOrder(_ left: SessionID, _ right: SessionID) -> Bool { left < right }
 func inOrder(_ left: TaskID, _ right: TaskID) -> Bool { (left.job, left.name) < (right.job, right.name) }
 private func inOrder(_ left: (key: Digest, value: UInt64), _ right: (key: Digest, value: UInt64)) -> Bool {
-    left.value != right.value ? left.value < right.value : left.key.bytes.lexicographicallyPrecedes(right.key.bytes)
+    left.value != right.value ? left.value < right.value : left.key < right.key
 }

@@ -35,7 +35,7 @@ extension BrokerState {
 
     /// Expected time of a whole task; nil when nothing like it has finished yet.
     func expectedMilliseconds(_ task: TaskSpecification, _ id: TaskID) -> UInt64? {
-        durations.expectedMilliseconds(stage: task.stage, model: task.model, cost: costs[id] ?? 1)
+        durations.expectedMilliseconds(costs[id] ?? TaskCost(task))
     }
 
     /// Counts a job of a tenant that had none.

@@ -22,6 +22,8 @@ package struct Records: Sendable, Hashable {
     /// Job ids, oldest first.
     package private(set) var order: [String] = []
     package private(set) var unfinished: Set<String> = []
+    /// Jobs with a task that is READY.
+    package private(set) var ready: Set<String> = []
     package private(set) var keys: [SubmissionKey: String] = [:]
     /// Fences are unique in the whole cluster and only rise.
     package private(set) var lastFence: UInt64 = 0
@@ -77,10 +79,13 @@ package struct Records: Sendable, Hashable {
         case .jobForgotten(let id): return forget(id)
         case .leaseGranted(let grant):
             lastFence = max(lastFence, grant.lease.fence)
-            return change(grant.lease.task.job) { $0.grant(grant) }
+            touch(grant.lease.task.job) { $0.grant(grant) }
+            return Unneeded()
         case .checkpointCommitted(let commit): return change(commit.lease.task.job) { $0.commit(commit) }
         case .taskCompleted(let completion): return change(completion.lease.task.job) { $0.complete(completion) }
-        case .leaseEnded(let end): return change(end.lease.task.job) { $0.end(end) }
+        case .leaseEnded(let end):
+            touch(end.lease.task.job) { $0.end(end) }
+            return Unneeded()
         case .outputsLost(let loss): return change(loss.job) { $0.lose(loss) }
         case .jobEnded(let end): return change(end.job) { $0.end(end) }
         }
@@ -90,6 +95,7 @@ package struct Records: Sendable, Hashable {
         jobs[job.job] = job
         order.append(job.job)
         if !job.state.isTerminal { unfinished.insert(job.job) }
+        if job.isAnyTaskReady { ready.insert(job.job) }
         if !job.key.key.isEmpty { keys[job.key] = job.job }
     }
 
@@ -97,12 +103,24 @@ package struct Records: Sendable, Hashable {
         guard let job = jobs.removeValue(forKey: id) else { return Unneeded() }
         order.removeAll { $0 == id }
         unfinished.remove(id)
+        ready.remove(id)
         if keys[job.key] == id { keys[job.key] = nil }
         var unneeded = Unneeded()
         for task in job.tasks {
             for digest in Self.storedDigests(of: task) { release(digest, into: &unneeded) }
         }
         return unneeded
+    }
+
+    /// Changes one job in a way that concerns no blob.
+    private mutating func touch(_ id: String, _ body: (inout JobRecord) -> Void) {
+        guard let place = jobs.index(forKey: id) else { return }
+        body(&jobs.values[place])
+        noteReady(id, jobs.values[place].isAnyTaskReady)
+    }
+
+    private mutating func noteReady(_ id: String, _ isReady: Bool) {
+        if isReady { ready.insert(id) } else { ready.remove(id) }
     }
 
     /// Changes one job and settles the blob references that changed with it.
@@ -124,6 +142,7 @@ package struct Records: Sendable, Hashable {
             if new.areOutputsReleased, old.state != .done { unneeded.held += Self.outputsInMemory(of: new) }
         }
         if job.state.isTerminal { unfinished.remove(id) }
+        noteReady(id, job.isAnyTaskReady)
         jobs[id] = job
         return unneeded
     }

@@ -10,8 +10,7 @@ struct Content: Hashable {
 
     /// nil when `digest` names no content of this world: bytes computed from damaged ones.
     init?(_ digest: Digest) {
-        var number: UInt64 = 0
-        for index in (0..<8).reversed() { number = number << 8 | UInt64(digest.bytes[index]) }
+        let number = digest.prefix.byteSwapped
         guard number >> 40 == 1 else { return nil }
         self.number = number
     }
@@ -22,12 +21,8 @@ struct Content: Hashable {
     var damaged: Content { Content(damaged: number) }
 
     var digest: Digest {
-        let bytes = [UInt8](unsafeUninitializedCapacity: 32) { buffer, count in
-            for index in 0..<32 { buffer[index] = UInt8(truncatingIfNeeded: number >> UInt64(8 * (index % 8))) }
-            count = 32
-        }
-        guard let digest = Digest(bytes: bytes) else { preconditionFailure("a digest has 32 bytes") }
-        return digest
+        let word = number.byteSwapped
+        return Digest(words: (word, word, word, word))
     }
 
     func ref(at locations: [Location]) -> TensorRef {

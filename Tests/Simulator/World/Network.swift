@@ -24,19 +24,24 @@ extension Simulation {
     /// Whether connections deliver in order, as TCP does; the others stand for reconnections at any moment.
     var isOrdered: Bool { !plan[.delay] && !plan[.duplicate] }
 
-    /// Sends to the broker (`way` is `\.toBroker`) or from it.
-    mutating func transmit(_ action: Action, _ number: Int, _ way: WritableKeyPath<Link, UInt64>) {
-        let isToBroker = way == \.toBroker
-        let blockedUntil = links[number][keyPath: way]
+    enum Way { case toBroker, fromBroker }
+
+    /// Sends over link `number`.
+    mutating func transmit(_ action: consuming Action, _ number: Int, _ way: Way) {
+        let blockedUntil = way == .toBroker ? links[number].toBroker : links[number].fromBroker
         if isFaulty, blockedUntil <= now, !isOrdered { return disturb(action) }
         // A short cut only delays what TCP sends again; a long one loses it.
         if isFaulty, blockedUntil > now, random.below(2) == 0 { return }
         if isFaulty, random.below(10_000) < plan.drop { return count(.drop) }
         let arrival = max(now, blockedUntil) + random.between(1...(isFaulty ? 60 : 20))
         guard isOrdered else { return queue.push(action, at: arrival) }
-        let order: WritableKeyPath<Link, UInt64> = isToBroker ? \.newestAtBroker : \.newestFromBroker
-        links[number][keyPath: order] = max(arrival, links[number][keyPath: order])
-        queue.push(action, at: links[number][keyPath: order])
+        if way == .toBroker {
+            links[number].newestAtBroker = max(arrival, links[number].newestAtBroker)
+            queue.push(action, at: links[number].newestAtBroker)
+        } else {
+            links[number].newestFromBroker = max(arrival, links[number].newestFromBroker)
+            queue.push(action, at: links[number].newestFromBroker)
+        }
     }
 
     private mutating func disturb(_ action: Action) {

@@ -77,8 +77,7 @@ struct EventQueue<Element> {
             }
             heap[parent] = last
         }
-        guard let element = slots[first.slot] else { return nil }
-        slots[first.slot] = nil
+        guard let element = slots[first.slot].take() else { return nil }
         free.append(first.slot)
         return (first.time, element)
     }

@@ -281,10 +281,10 @@ extension Simulation {
             inReplyTo: outgoing.inReplyTo, message: outgoing.message)
         if let number = workers.firstIndex(where: { $0.session == outgoing.session && $0.isAlive }) {
             guard let envelope = pass(whole, from: .broker) else { return }
-            transmit(.toWorker(number, run: workers[number].run, envelope), number, \.fromBroker)
+            transmit(.toWorker(number, run: workers[number].run, envelope), number, .fromBroker)
         } else if let number = clients.firstIndex(where: { $0.session == outgoing.session }) {
             guard let envelope = pass(whole, from: .broker) else { return }
-            transmit(.toClient(number, run: clients[number].run, envelope), workers.count + number, \.fromBroker)
+            transmit(.toClient(number, run: clients[number].run, envelope), workers.count + number, .fromBroker)
         } else if random.below(2) == 0 {
             schedule(.unreachable(outgoing.session, epoch: broker.epoch), after: 0)
         }

@@ -117,7 +117,7 @@ extension Simulation {
         let whole = Envelope(session: client.session, sequence: client.sequence, brokerEpoch: 0, message: message)
         if isTracing { note("← client \(number) \(message.short)") }
         guard let envelope = pass(whole, from: .client) else { return }
-        transmit(.toBroker(envelope), workers.count + number, \.toBroker)
+        transmit(.toBroker(envelope), workers.count + number, .toBroker)
     }
 
     mutating func hear(_ envelope: Envelope, client number: Int) {

@@ -158,7 +158,7 @@ extension Simulation {
                 inReplyTo: inReplyTo, message: message)
             if isTracing { note("← w\(number) \(message.short)") }
             guard let envelope = pass(whole, from: .worker) else { return }
-            transmit(.toBroker(envelope), number, \.toBroker)
+            transmit(.toBroker(envelope), number, .toBroker)
         case .start(let assign):
             note("w\(number) begins \(assign.lease.task) under fence \(assign.lease.fence)")
             worker.runs.append(StageRun(assign: assign, step: assign.checkpointStep))
