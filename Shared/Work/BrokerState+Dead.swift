@@ -44,6 +44,12 @@ extension BrokerState {
                 refusal.code, refusal.message, to: session, inReplyTo: sequence, retryAfter: refusal.retryAfter)
             return
         }
+        if let problem = quotaProblem(of: key.tenant) {
+            let wait = roomMilliseconds(for: key.tenant, now: now)
+            sendError("quota", problem, to: session, inReplyTo: sequence, retryAfter: wait)
+            return
+        }
+        enterShare(key.tenant)
         let job = newJob()
         var acceptance = JobAcceptance(
             job: job, key: key, requestDigest: dead.requestDigest, priority: dead.priority,

@@ -30,6 +30,7 @@ extension BrokerState {
         let all = candidates(for: free.keys, now: now)
         guard !all.isEmpty else { return }
         var backlog = backlog()
+        var reservedStages: Set<String> = []
         let byPriority = Dictionary(grouping: all, by: \.priority)
         for (_, candidates) in byPriority.sorted(by: { $0.key > $1.key }) {
             var queues = Dictionary(grouping: candidates, by: \.tenant)
@@ -38,7 +39,14 @@ extension BrokerState {
                 guard let job = records.jobs[candidate.id.job], let task = job.task(candidate.id.name),
                     task.state == .ready, stageInTheWay(of: task, in: job, backlog) == nil
                 else { continue }
-                guard let session = choose(for: task, job: job, free: free) else { continue }
+                guard let session = choose(for: task, job: job, free: free) else {
+                    if task.isQuarantined, reservedStages.insert(task.specification.stage).inserted,
+                        let session = reservation(for: task)
+                    {
+                        free[session] = nil
+                    }
+                    continue
+                }
                 assign(candidate.id, task, of: job, to: session, now: now)
                 if let stage = consumer(of: task.specification, in: job) { backlog.add(stage, priority: job.priority) }
                 free[session] = task.isQuarantined ? nil : free[session].flatMap { $0 > 1 ? $0 - 1 : nil }

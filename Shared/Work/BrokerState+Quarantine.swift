@@ -9,6 +9,20 @@ extension BrokerState {
         return sessions
     }
 
+    /// The worker that is nearest to being idle is kept free for a quarantined task that finds none idle: workers with
+    /// several slots would otherwise never be. Nothing is kept while another such task of the stage runs.
+    func reservation(for task: TaskRecord) -> SessionID? {
+        guard mayRunQuarantined(task.specification.stage) else { return nil }
+        var leased: [SessionID: Int] = [:]
+        for clock in leases.values { leased[clock.session, default: 0] += 1 }
+        let capable = workers.filter {
+            $0.value.isReachable && !$0.value.isDraining && $0.value.hello.serves(task.specification)
+        }
+        let preferred = capable.filter { !task.excludedWorkers.contains($0.value.hello.worker) }
+        return (preferred.isEmpty ? capable : preferred).keys
+            .min { (leased[$0, default: 0], $0) < (leased[$1, default: 0], $1) }
+    }
+
     /// Whether no quarantined task of the stage runs.
     private func mayRunQuarantined(_ stage: String) -> Bool {
         !leases.contains { id, clock in

@@ -60,7 +60,7 @@ extension TaskRecord {
     /// Failures of one class since the task's inputs were last made; reported ones by who may retry, and stalls.
     package func failures(of failureClass: String) -> UInt32 { failureClasses?[failureClass] ?? 0 }
 
-    /// Notes how the current lease ended; the oldest incidents give way.
+    /// Notes how the current lease ended; beyond the limit the oldest that lost no worker give way.
     mutating func note(_ kind: LeaseEnd.Reason, code: String, message: String, evidence: LeaseEvidence) {
         let incident = IncidentRecord(
             kind: kind, code: code, message: cut(message, toBytes: Limits.incidentBytes), retry: evidence.retry,
@@ -68,7 +68,10 @@ extension TaskRecord {
             step: evidence.step, fence: fence,
             grantedUnixMilliseconds: grantedUnixMilliseconds, endedUnixMilliseconds: evidence.unixMilliseconds,
             isQuarantined: isQuarantined)
-        incidents = Array(((incidents ?? []) + [incident]).suffix(Limits.incidents))
+        var all = (incidents ?? []) + [incident]
+        // Those that tell of a lost worker stay: they decide about the quarantine.
+        while all.count > Limits.incidents { all.remove(at: all.firstIndex { $0.kind != .expired } ?? 0) }
+        incidents = all
     }
 }
 

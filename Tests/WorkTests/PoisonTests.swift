@@ -30,17 +30,60 @@ struct PoisonTests {
         _ = try crash(bench, 1)
         _ = try crash(bench, 2)
         let healthy = bench.submit(single())
-        // Busy with one of two slots: not idle, so the healthy job may come and the quarantined one may not.
-        let wide = TestWorker(3, ["encoder"], slots: 2)
+        // Busy with one of two slots: not idle, so the quarantined job may not come. It has one of them kept free.
+        let kept = TestWorker(3, ["encoder"], slots: 2)
+        let wide = TestWorker(4, ["encoder"], slots: 2)
+        bench.deliver(.hello(kept.hello), from: kept.session)
+        #expect(bench.beat(kept, free: 1).assigns.isEmpty)
         bench.deliver(.hello(wide.hello), from: wide.session)
-        let first = bench.beat(wide, free: 1).assigns
-        #expect(first.map(\.lease.task.job) == [healthy])
-        let idle = TestWorker(4, ["encoder"], slots: 2)
+        #expect(bench.beat(wide, free: 1).assigns.map(\.lease.task.job) == [healthy])
+        let idle = TestWorker(5, ["encoder"], slots: 2)
         let second = bench.join(idle).assigns
         #expect(second.map(\.lease.task.job) == [poison])
-        let other = bench.submit(single(priority: 9))
+        let sends = bench.deliver(.submit(single(priority: 9)), from: client)
+        #expect(sends.assign(to: kept.session) != nil)
         #expect(bench.beat(idle, running: second, free: 1).assigns.isEmpty)
-        #expect(bench.beat(wide, running: first, free: 1).assigns.map(\.lease.task.job) == [other])
+    }
+
+    @Test("a quarantined task does not wait for ever for a worker whose slots are never all free by chance")
+    func reservation() throws {
+        let bench = BrokerBench()
+        let wide = TestWorker(9, ["encoder"], slots: 2)
+        for _ in 0..<2 { _ = bench.submit(single()) }
+        let running = bench.join(wide).assigns
+        #expect(running.count == 2)
+        let poison = bench.submit(single())
+        for number in 1...2 as ClosedRange<UInt8> {
+            let victim = TestWorker(number, ["encoder"])
+            #expect(bench.join(victim).assigns.map(\.lease.task.job) == [poison])
+            var successor = TestWorker(number + 100, ["nothing"])
+            successor.hello.worker = victim.hello.worker
+            successor.hello.predecessorProcessID = victim.hello.processID
+            bench.deliver(.hello(successor.hello), from: successor.session)
+        }
+        for _ in 0..<4 { _ = bench.submit(single()) }
+        bench.deliver(running[0].complete([]), from: wide.session)
+        #expect(bench.beat(wide, running: [running[1]]).assigns.isEmpty, "kept free")
+        bench.deliver(running[1].complete([]), from: wide.session)
+        #expect(bench.beat(wide).assigns.map(\.lease.task.job) == [poison])
+    }
+
+    @Test("a task stays in quarantine however often workers give it up afterwards")
+    func longQuarantine() throws {
+        let bench = BrokerBench()
+        let poison = bench.submit(single())
+        _ = try crash(bench, 1)
+        _ = try crash(bench, 2)
+        let worker = TestWorker(3, ["encoder"])
+        var assign = try #require(bench.join(worker).assigns.first)
+        for _ in 0..<(2 * Limits.incidents) {
+            bench.beat(worker, running: [assign])
+            bench.beat(worker)
+            assign = try #require(bench.beat(worker).assigns.first, "two beats without it: given up")
+        }
+        let task = try #require(bench.job(poison)?.tasks.first)
+        #expect(task.isQuarantined)
+        #expect(task.incidents?.count == Limits.incidents)
     }
 
     @Test("a stage runs one quarantined task at a time, so that poison never takes all its workers at once")
@@ -173,6 +216,21 @@ struct PoisonTests {
         #expect(resumed.checkpoint == blob(30) && resumed.checkpointStep == 30 && resumed.attempt == 1)
         #expect(resumed.inputs == [output("prompt_embeds", 1)])
         #expect(bench.deliver(.deadRetry(DeadRetry(job: job)), from: client).errors.map(\.code) == ["job_not_dead"])
+    }
+
+    @Test("a retry counts against its tenant's limit")
+    func retryQuota() throws {
+        let bench = BrokerBench { $0.tenantJobLimit = 1 }
+        let worker = TestWorker(1, ["encoder"])
+        let dead = bench.submit(single())
+        let first = try #require(bench.join(worker).assigns.first)
+        bench.deliver(first.fail(.never), from: worker.session)
+        let next = bench.submit(single())
+        let refused = bench.deliver(.deadRetry(DeadRetry(job: dead)), from: client).errors
+        #expect(refused.map(\.code) == ["quota"])
+        #expect(refused.allSatisfy { $0.retryAfterMilliseconds > 0 })
+        bench.deliver(.cancel(job: next), from: client)
+        #expect(bench.deliver(.deadRetry(DeadRetry(job: dead)), from: client).accepted.count == 1)
     }
 
     @Test("what a retry took over stays in the store when the dead job's retention ends")
