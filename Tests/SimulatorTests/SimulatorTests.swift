@@ -26,6 +26,9 @@ struct SimulatorTests {
         for fault in Fault.allCases { #expect(result.faults[fault] > 0, "no world had: \(fault.name)") }
         #expect(result.done * 2 > result.jobs)
         #expect(result.losses > 0)
+        let scheduling = result.scheduling
+        #expect(scheduling.preemptions > 0 && scheduling.quarantines > 0 && scheduling.retries > 0)
+        #expect(scheduling.refusals > 0 && scheduling.shares > 0 && scheduling.precedences > 0)
     }
 
     @Test("the same seed replays exactly, traced or not")

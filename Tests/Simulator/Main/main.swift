@@ -109,6 +109,10 @@ func summarise(_ result: CampaignResult, elapsed: Double) {
     say(
         "\(result.jobs) jobs: \(result.done) done, \(result.failed) failed, \(result.dead) dead, \(result.cancelled) cancelled; \(result.grants) leases, \(result.losses) outputs made again"
     )
+    let scheduling = result.scheduling
+    say(
+        "\(scheduling.precedences) slots given by priority, \(scheduling.shares) by share; \(scheduling.preemptions) tasks asked to make room, \(scheduling.quarantines) run alone; \(scheduling.retries) dead jobs retried, \(scheduling.refusals) submissions refused"
+    )
     for fault in Fault.allCases { say("\(String(result.faults[fault]).leftPadded(12))  \(fault.name)") }
     var kinds: [Invariant: (count: Int, first: UInt64)] = [:]
     for failure in result.failures {

@@ -7,6 +7,7 @@ package struct CampaignResult: Sendable {
     package var events: UInt64 = 0
     package var grants: UInt64 = 0
     package var losses: UInt64 = 0
+    package var scheduling = SchedulingCounts()
     package var simulatedMilliseconds: UInt64 = 0
     package var faults = FaultCounts()
     /// How many jobs ended in each state.
@@ -27,6 +28,7 @@ package struct CampaignResult: Sendable {
         events += UInt64(simulation.eventCount)
         grants += UInt64(simulation.grants)
         losses += UInt64(simulation.losses)
+        scheduling.add(simulation.scheduling)
         simulatedMilliseconds += simulation.simulatedMilliseconds
         faults.add(simulation.faults)
         for end in simulation.ends {
@@ -46,6 +48,7 @@ package struct CampaignResult: Sendable {
         events += other.events
         grants += other.grants
         losses += other.losses
+        scheduling.add(other.scheduling)
         simulatedMilliseconds += other.simulatedMilliseconds
         faults.add(other.faults)
         done += other.done

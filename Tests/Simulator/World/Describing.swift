@@ -24,6 +24,8 @@ extension Message {
         case .status(let page): return "\(name) " + page.jobs.map { "\($0.job) \($0.state)" }.joined(separator: ", ")
         case .event(let status): return "\(name) \(status.job) \(status.state)"
         case .cancel(let job): return "\(name) \(job)"
+        case .deadRetry(let retry): return "\(name) \(retry.job) as \(retry.idempotencyKey)"
+        case .deadPage(let page): return "\(name) " + page.jobs.map { "\($0.job) \($0.state)" }.joined(separator: ", ")
         case .cancelOutcome(let outcome): return "\(name) \(outcome.job) \(outcome.state)"
         case .error(let error): return "\(name) \(error.code)"
         case .query(let query): return "\(name) \(query.job)"
@@ -40,7 +42,8 @@ extension Lease {
 extension LedgerEntry {
     var short: String {
         switch self {
-        case .jobAccepted(let entry): "\(kind) \(entry.job) for \(entry.key.key)"
+        case .jobAccepted(let entry):
+            "\(kind) \(entry.job) for \(entry.key.key)" + (entry.retryOf.map { ", goes on from \($0)" } ?? "")
         case .leaseGranted(let entry): "\(kind) \(entry.lease.short) to \(entry.worker)"
         case .checkpointCommitted(let entry): "\(kind) \(entry.lease.short) step \(entry.step)"
         case .taskCompleted(let entry): "\(kind) \(entry.lease.short)"

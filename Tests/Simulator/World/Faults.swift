@@ -11,7 +11,7 @@ package enum Fault: Int, Sendable, CaseIterable, Hashable {
     // Stages and jobs
     case stageFailure, hangingStage, poisonJob, hopelessJob
     // Clients
-    case repeatedSubmit, reusedKey, cancel, cancelRace, gatewayCrash
+    case repeatedSubmit, reusedKey, cancel, cancelRace, gatewayCrash, deadRetry
     // The wire
     case damagedFrame
 
@@ -55,6 +55,7 @@ package enum Fault: Int, Sendable, CaseIterable, Hashable {
         case .cancel: "cancel"
         case .cancelRace: "cancel near the end"
         case .gatewayCrash: "gateway killed"
+        case .deadRetry: "dead job tried again"
         case .damagedFrame: "frame damaged"
         }
     }

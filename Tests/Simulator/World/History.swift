@@ -15,6 +15,17 @@ struct History {
         var crashes: UInt32 = 0
         var failures: UInt32 = 0
         var grants = 0
+        /// Leases handed back, and asked back for a more urgent task.
+        var yields = 0
+        var grantedAt: UInt64 = 0
+        var worker = ""
+        /// Names of workers that it took down, and of those that should not get it again.
+        var crashed: Set<String> = []
+        var excluded: Set<String> = []
+        /// When it last ended in a way that makes it wait.
+        var backedOffAt: UInt64?
+
+        var isQuarantined: Bool { crashed.count >= 2 }
     }
 
     struct Job {
@@ -22,32 +33,47 @@ struct History {
         var body: Int
         var key: SubmissionKey
         var requestDigest: Digest
+        var priority: Int32
         var tasks: [Task]
         var end: JobState?
         var code = ""
+        /// Whether it ended for the want of what its client had uploaded.
+        var lacksUpload = false
         var isForgotten = false
 
         func index(of name: String) -> Int? { tasks.firstIndex { $0.specification.name == name } }
     }
 
-    private(set) var violations: [Violation] = []
-    private(set) var jobs: [String: Job] = [:]
-    private(set) var unfinished = 0
-    private(set) var grants = 0
-    private(set) var losses = 0
-    private(set) var completions = 0
-    private var keys: [SubmissionKey: String] = [:]
-    private var lastFence: UInt64 = 0
-    private var completed: Set<UInt64> = []
-    private var revisions: [String: UInt64] = [:]
+    var violations: [Violation] = []
+    var jobs: [String: Job] = [:]
+    var unfinished = 0
+    var grants = 0
+    var losses = 0
+    var completions = 0
+    var keys: [SubmissionKey: String] = [:]
+    var lastFence: UInt64 = 0
+    var completed: Set<UInt64> = []
+    var revisions: [String: UInt64] = [:]
     /// When a beat that lists the fence last came to the broker's host.
-    private var listedAt: [UInt64: UInt64] = [:]
-    private var newestBeat: [SessionID: UInt64] = [:]
-    private var granted: Set<UInt64> = []
-    private var decidedAt: [UInt64: UInt64] = [:]
+    var listedAt: [UInt64: UInt64] = [:]
+    var newestBeat: [SessionID: UInt64] = [:]
+    var granted: Set<UInt64> = []
+    var decidedAt: [UInt64: UInt64] = [:]
     /// Sessions that the running broker has heard HELLO from, and when it last heard of them.
-    private var known: [SessionID: (hello: Hello, heardAt: UInt64)] = [:]
-    private var startedAt: UInt64 = 0
+    var known: [SessionID: (hello: Hello, heardAt: UInt64)] = [:]
+    var startedAt: UInt64 = 0
+    var scheduling = SchedulingCounts()
+    var limits: (tenant: Int, all: Int) = (.max, .max)
+    /// Unfinished jobs of each tenant.
+    var unfinishedOf: [String: Int] = [:]
+    /// Jobs that ended in the present turn.
+    var endedNow: [String] = []
+    /// Fences that each task was asked to give back in this run of the broker.
+    var preempted: [TaskID: Set<UInt64>] = [:]
+    /// Whether tenants' shares are compared, and compute time that each was given.
+    var judgesFairness = false
+    var served: [String: Double] = [:]
+    var longestLease: UInt64 = 1000
     let leaseMilliseconds: UInt64
     var now: UInt64 = 0
 
@@ -60,7 +86,7 @@ struct History {
         violations.append(Violation(invariant: invariant, at: now, detail: detail()))
     }
 
-    private mutating func expect(_ isTrue: Bool, _ invariant: Invariant, _ detail: @autoclosure () -> String) {
+    mutating func expect(_ isTrue: Bool, _ invariant: Invariant, _ detail: @autoclosure () -> String) {
         if !isTrue { violate(invariant, detail()) }
     }
 
@@ -86,6 +112,7 @@ struct History {
         case .jobEnded(let end):
             finish(end.job, end.state)
             jobs[end.job]?.code = end.code
+            jobs[end.job]?.lacksUpload = end.message.hasSuffix("serves init")
         case .jobForgotten(let id):
             guard let job = jobs[id] else { return }
             expect(job.end != nil, .durability, "unfinished job \(id) is forgotten")
@@ -102,10 +129,14 @@ struct History {
             return violate(.oneJobPerKey, "nobody asked for key \(key.key)")
         }
         expect(acceptance.tasks == plans[plan].submit.tasks, .rightBytes, "\(acceptance.job) is another request")
+        admit(key.tenant)
         keys[key] = acceptance.job
-        jobs[acceptance.job] = Job(
+        var job = Job(
             plan: plan, body: plans[plan].body, key: key, requestDigest: acceptance.requestDigest,
-            tasks: acceptance.tasks.map { Task(specification: $0) })
+            priority: acceptance.priority, tasks: acceptance.tasks.map { Task(specification: $0) })
+        expect(acceptance.retryOf == plans[plan].retries, .retries, "\(acceptance.job) goes on from another job")
+        if let dead = acceptance.retryOf { takeOver(acceptance.carried ?? [], of: dead, into: &job) }
+        jobs[acceptance.job] = job
         unfinished += 1
     }
 
@@ -124,12 +155,15 @@ struct History {
             }
             expect(isFit, .fitness, "\(lease.task) goes to \(grant.worker), which cannot do it")
         }
+        checkOrder(of: grant, task)
         lastFence = max(lastFence, lease.fence)
         task.open = lease.fence
         task.fence = lease.fence
         task.session = grant.session
         task.attempts += 1
         task.grants += 1
+        task.grantedAt = now
+        task.worker = grant.worker
         grants += 1
         granted.insert(lease.fence)
         jobs[lease.task.job]?.tasks[index] = task
@@ -173,6 +207,7 @@ struct History {
         }
         completions += 1
         completed.insert(lease.fence)
+        charge(task, of: lease.task.job)
         var job = jobs[lease.task.job]
         job?.tasks[index].open = 0
         job?.tasks[index].isDone = true
@@ -183,14 +218,23 @@ struct History {
 
     private mutating func apply(_ end: LeaseEnd) {
         guard let (index, task) = open(end.lease, "an end (\(end.reason.rawValue))") else { return }
+        charge(task, of: end.lease.task.job)
         var ended = task
         ended.open = 0
         switch end.reason {
-        case .expired: ended.crashes += 1
+        case .expired:
+            ended.crashes += 1
+            ended.crashed.insert(task.worker)
         case .failed, .stalled: ended.failures += 1
         case .refused, .assignLost, .goodbye, .yielded: ended.attempts -= min(1, ended.attempts)
         default: break
         }
+        switch end.reason {
+        case .failed, .stalled, .refused: ended.backedOffAt = now
+        case .yielded: ended.yields += 1
+        default: break
+        }
+        if end.excludesWorker { ended.excluded.insert(task.worker) }
         jobs[end.lease.task.job]?.tasks[index] = ended
     }
 
@@ -209,7 +253,8 @@ struct History {
 
     private mutating func apply(_ loss: OutputLoss) {
         losses += 1
-        if let consumer = loss.consumer, let (index, _) = open(consumer, "a loss") {
+        if let consumer = loss.consumer, let (index, task) = open(consumer, "a loss") {
+            charge(task, of: loss.job)
             jobs[consumer.task.job]?.tasks[index].open = 0
             jobs[consumer.task.job]?.tasks[index].failures = 0
         }
@@ -232,6 +277,9 @@ struct History {
         guard jobs[id]?.end == nil, jobs[id] != nil else { return }
         jobs[id]?.end = state
         unfinished -= 1
+        endedNow.append(id)
+        if let tenant = jobs[id]?.key.tenant { unfinishedOf[tenant, default: 1] -= 1 }
+        for task in jobs[id]?.tasks ?? [] where task.open > 0 { charge(task, of: id) }
         for index in jobs[id]?.tasks.indices ?? 0..<0 { jobs[id]?.tasks[index].open = 0 }
     }
 
@@ -259,6 +307,7 @@ struct History {
     /// What a broker reads from disk at its start.
     mutating func compare(withLedger records: Records) {
         startedAt = now
+        preempted = [:]
         known = [:]
         newestBeat = [:]
         let before = lastFence
@@ -291,6 +340,9 @@ struct History {
         case .assign(let assign):
             expect(
                 granted.contains(assign.lease.fence), .commitBeforeSend, "ASSIGN \(assign.lease.fence) is not on disk")
+            checkStart(assign)
+        case .revoke(let revoke): if revoke.yields { checkPreemption(revoke) }
+        case .deadPage(let page): check(page)
         case .committed(let lease):
             expect(completed.contains(lease.fence), .commitBeforeSend, "COMMITTED \(lease.fence) is not on disk")
         case .checkpointCommitted(let lease, let step):

@@ -45,6 +45,22 @@ package enum Invariant: String, Sendable, CaseIterable, Hashable {
     case boundedMemory = "memory is bounded"
     /// In a world without faults every job is DONE and every task took one lease.
     case noWaste = "an undisturbed cluster wastes nothing"
+    /// A retry goes on from a job that failed or died, takes over all that was stored of it, and nothing else.
+    case retries = "a retry takes over what was done"
+    /// Whoever asks is answered in the same turn: accepted, refused or told; nothing is dropped silently.
+    case answers = "every question is answered"
+    /// Jobs are accepted up to the limits of a tenant and of all, and refused only there.
+    case admission = "admission keeps its limits"
+    /// What took two workers down has its worker for itself, and its stage runs one of the kind.
+    case quarantine = "poison runs alone"
+    /// No slot goes to a task while a more urgent one that its worker could do is ready.
+    case priorities = "the urgent goes first"
+    /// A task makes room only for a more urgent one, not too often, and goes on from its newest checkpoint.
+    case preemption = "making room costs nothing"
+    /// No tenant is given more than another that waits, but for what is under way.
+    case fairness = "tenants share"
+    /// The dead are listed with what killed them, and nobody else is.
+    case evidence = "the dead are on the list"
     /// Once the faults stop, every submission is accepted, every job ends, and every client hears of it in time.
     case liveness = "everything ends"
 }

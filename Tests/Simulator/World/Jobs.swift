@@ -46,6 +46,13 @@ struct JobPlan {
     var cancelsAt: UInt64?
     /// Cancels when the last task runs.
     var cancelsNearEnd = false
+    /// Steps of denoising.
+    var steps: UInt32 = 4
+    /// The dead job that this one is to go on from.
+    var retries: String?
+
+    /// Steps of the stage's own work.
+    func steps(of stage: String) -> UInt32 { stage == "denoiser" ? steps : stage == "decoder" ? 2 : 1 }
 }
 
 /// Graphs as `Request` makes them, and some that it does not make yet.
@@ -75,20 +82,16 @@ enum Graph: Int, CaseIterable {
         }
     }
 
-    func specifications(upload: Content?) -> [TaskSpecification] {
+    func specifications(upload: Content?, steps: UInt32) -> [TaskSpecification] {
         tasks.map { task in
             var inputs = task.producers.map { TaskInput(name: $0, source: .task(name: $0, output: "out")) }
             if task.name == "denoise", let upload {
                 inputs.append(TaskInput(name: "init", source: .blob(upload.ref(at: []))))
             }
+            let parameters = task.stage == "denoiser" ? "{\"numInferenceSteps\":\(steps)}" : "{}"
             return TaskSpecification(
-                name: task.name, stage: task.stage, model: "m1", parameters: "{}", inputs: inputs,
+                name: task.name, stage: task.stage, model: "m1", parameters: parameters, inputs: inputs,
                 durableOutputs: task.durable)
         }
     }
-}
-
-extension Submit {
-    /// Steps of the stage's own work.
-    static func steps(of stage: String) -> UInt32 { stage == "denoiser" ? 4 : stage == "decoder" ? 2 : 1 }
 }

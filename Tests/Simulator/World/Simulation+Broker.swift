@@ -2,6 +2,12 @@ import Failure
 import Wire
 import Work
 
+/// A message that wants an answer.
+struct Question: Hashable {
+    var session: SessionID
+    var sequence: UInt64
+}
+
 /// One run of the broker's process. A class, so that its records have one owner and are changed in place.
 final class BrokerProcess {
     /// Where in its turn the process dies.
@@ -17,6 +23,8 @@ final class BrokerProcess {
     var turn: BrokerTurn?
     var writing: [LedgerEntry] = []
     var crashPoint: CrashPoint?
+    /// Who asked in the present turn and has no answer yet, with the tenant of a submission.
+    var unanswered: [Question: String] = [:]
     /// Blobs that somebody has brought since the present turn was decided.
     var brought: Set<Digest> = []
     var frozenUntil: UInt64 = 0
@@ -52,7 +60,9 @@ extension Simulation {
         configuration.maximumBackoffMilliseconds = 4000
         configuration.orphanMilliseconds = 4 * Self.leaseMilliseconds
         configuration.leftoverMilliseconds = 8 * Self.leaseMilliseconds
-        configuration.unfinishedJobLimit = jobLimit
+        configuration.unfinishedJobLimit = shape.jobLimit
+        configuration.tenantJobLimit = shape.tenantJobLimit
+        configuration.preemptionMilliseconds = 1000
         let records = ledger.load()
         history.compare(withLedger: records)
         let names = names
@@ -133,6 +143,8 @@ extension Simulation {
             let events = broker.inbox
             broker.inbox.removeAll(keepingCapacity: true)
             broker.brought = []
+            broker.unanswered = questions(in: events)
+            history.beginTurn()
             var turn = BrokerTurn(events)
             turn.decide(with: &broker.state, now: brokerClock)
             go(on: turn, of: broker)
@@ -172,6 +184,9 @@ extension Simulation {
             }
         }
         broker.crashPoint = nil
+        if let (question, _) = broker.unanswered.first {
+            history.violate(.answers, "message \(question.sequence) of \(question.session) has no answer")
+        }
         tidy(broker)
     }
 
@@ -270,10 +285,34 @@ extension Simulation {
         history.violate(.foldAgrees, "the fold of the ledger is not what the broker holds")
     }
 
+    // MARK: Questions
+
+    private func questions(in events: [BrokerEvent]) -> [Question: String] {
+        var questions: [Question: String] = [:]
+        for case .received(let envelope) in events {
+            let question = Question(session: envelope.session, sequence: envelope.sequence)
+            switch envelope.message {
+            case .submit(let submit): questions[question] = submit.tenant
+            case .deadRetry(let retry): questions[question] = history.jobs[retry.job]?.key.tenant ?? ""
+            case .query, .watch, .cancel, .deadQuery, .drain: questions[question] = ""
+            default: break
+            }
+        }
+        return questions
+    }
+
+    private mutating func answer(_ outgoing: Outgoing, _ broker: BrokerProcess) {
+        guard outgoing.inReplyTo > 0 else { return }
+        let question = Question(session: outgoing.session, sequence: outgoing.inReplyTo)
+        guard let tenant = broker.unanswered.removeValue(forKey: question) else { return }
+        if case .error(let error) = outgoing.message { history.checkRefusal(error, of: tenant) }
+    }
+
     // MARK: Sending
 
     private mutating func leave(_ outgoing: Outgoing, _ broker: BrokerProcess) {
         history.checkPromise(outgoing.message)
+        answer(outgoing, broker)
         if isTracing { note("← broker \(outgoing.message.short)") }
         broker.sequence += 1
         let whole = Envelope(

@@ -24,24 +24,30 @@ final class ClientProcess {
 // The clients: what gateways do for people who retry.
 extension Simulation {
     mutating func makePlans() {
-        for number in 0..<(3 + random.below(4)) {
+        let crowd = Shape.crowd.first + Shape.crowd.others * (shape.tenants - 1)
+        for number in 0..<(shape.isCrowded ? crowd : 3 + random.below(4)) {
+            let isLong = shape.hasLongTasks && random.below(3) == 0
             let graph = Graph.allCases[random.below(Graph.allCases.count)]
             // Some jobs ask for the same bytes as an earlier one.
             let twin = number > 0 && random.below(6) == 0 ? random.below(number) : nil
             let body = twin.map { plans[$0].body } ?? number
             let upload = graph == .fromImage ? Content(body: body, task: 200, step: 0) : nil
-            var tasks = graph.specifications(upload: upload)
+            var steps: UInt32 = isLong ? 24 : 4
+            var tasks = graph.specifications(upload: upload, steps: steps)
             var planned = upload
             if let twin {
                 tasks = plans[twin].submit.tasks
                 planned = plans[twin].upload
+                steps = plans[twin].steps
             }
             let submit = Submit(
                 idempotencyKey: "key-\(number)", requestDigest: Content(body: body, task: 201, step: 0).digest,
-                tenant: "t\(number % 2)", priority: Int32(random.below(3)), specification: "{}", tasks: tasks)
+                tenant: tenant(of: number), priority: shape.isCrowded ? 0 : Int32(random.below(3)),
+                specification: "{}", tasks: tasks)
             var job = JobPlan(
                 submit: submit, nature: .ordinary, body: body,
-                beginsAt: random.below(2) == 0 ? 0 : random.below(15_000), upload: planned)
+                beginsAt: random.below(2) == 0 ? 0 : random.below(15_000), upload: planned, steps: steps)
+            if shape.isCrowded { job.beginsAt = number < Shape.crowd.first ? 0 : random.below(3000) }
             let dice = random.below(16)
             if dice == 0, plan[.poisonJob] { job.nature = .poison(task: random.below(tasks.count)) }
             if dice == 1, plan[.hopelessJob] { job.nature = .hopeless(task: random.below(tasks.count)) }
@@ -49,6 +55,12 @@ extension Simulation {
             if plan[.cancelRace], random.below(3) == 0 { job.cancelsNearEnd = true }
             plans.append(job)
         }
+    }
+
+    /// In a crowded world most jobs are those of the first tenant.
+    private func tenant(of number: Int) -> String {
+        guard shape.isCrowded else { return "t\(number % shape.tenants)" }
+        return number < Shape.crowd.first ? "t0" : "t\(1 + (number - Shape.crowd.first) / Shape.crowd.others)"
     }
 
     mutating func makeClients() {
@@ -81,15 +93,18 @@ extension Simulation {
         guard now >= wanted.beginsAt else { return }
         switch state {
         case .waiting:
-            if let upload = wanted.upload {
+            var order = Message.submit(wanted.submit)
+            if let dead = wanted.retries {
+                order = .deadRetry(DeadRetry(job: dead, idempotencyKey: wanted.submit.idempotencyKey))
+            } else if let upload = wanted.upload {
                 guard let broker, broker.frozenUntil <= now, !ledger.isFull else { return }
                 bring(upload)
             }
-            tell(.submit(wanted.submit), number, plan)
+            tell(order, number, plan)
             if isHappening(.repeatedSubmit), random.below(4) == 0 {
                 for _ in 0..<3 {
                     count(.repeatedSubmit)
-                    tell(.submit(wanted.submit), number, plan)
+                    tell(order, number, plan)
                 }
             }
         case .accepted(let job):
@@ -104,9 +119,31 @@ extension Simulation {
                 count(isNearEnd ? .cancelRace : .cancel)
                 tell(.cancel(job: job), number, plan)
             }
+            if shape.isCrowded, random.below(4) > 0 { return }
             let watches = random.below(4) == 0
             tell(watches ? .watch(Watch(job: job, revision: 0)) : .query(Query(job: job)), number, plan)
-        case .over: break
+        case .over(let job, let end):
+            guard end == .failed || end == .dead, isHappening(.deadRetry), random.below(4) == 0 else { return }
+            bury(job, plan, number, client)
+        }
+    }
+
+    /// Somebody asks what killed a job, or tries it once more: perhaps what killed it has been repaired.
+    private mutating func bury(_ job: String, _ plan: Int, _ number: Int, _ client: ClientProcess) {
+        switch random.below(3) {
+        case 0: tell(.deadQuery(DeadQuery(job: job)), number, plan)
+        case 1: tell(.deadQuery(DeadQuery(job: "", limit: 50)), number, nil)
+        default:
+            guard plans.count(where: { $0.retries != nil }) < 4 else { return }
+            count(.deadRetry)
+            var again = plans[plan]
+            again.submit.idempotencyKey = "retry-\(plans.count)"
+            again.retries = job
+            again.beginsAt = now
+            again.cancelsAt = nil
+            if random.below(2) == 0 { again.nature = .ordinary }
+            client.progress.append((plans.count, .waiting))
+            plans.append(again)
         }
     }
 
@@ -142,7 +179,12 @@ extension Simulation {
         case .event(let status): learn(status.job, status.state, client)
         case .draining(let answer): if answer.broker == false, answer.workers.isEmpty { resume() }
         case .cancelOutcome(let outcome): learn(outcome.job, outcome.state, client)
+        case .deadPage(let page):
+            if question != nil, page.jobs.count != 1 || page.jobs.contains(where: \.incidents.isEmpty) {
+                history.violate(.evidence, "key-\(question?.plan ?? 0) has no evidence: \(page.jobs)")
+            }
         case .error(let error):
+            if error.code == "job_not_dead" { history.violate(.truth, "a client thought otherwise: \(error.message)") }
             if error.code == "job_not_found" {
                 history.violate(.durability, "a client's job is gone: \(error.message)")
             }

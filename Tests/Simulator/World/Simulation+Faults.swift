@@ -102,15 +102,18 @@ extension Simulation {
             case .poison, .hopeless:
                 if end == .done { history.violate(.containment, "\(id) must not succeed and is DONE") }
             case .ordinary:
-                // An upload is nobody's to make again.
-                let upload = plans[job.plan].upload
-                if end == .failed, job.code == "input_missing", upload.map({ !harmed.contains($0) }) ?? true {
+                // An upload is nobody's to make again, nor to reach while its holder is cut off.
+                if end == .failed, job.code == "input_missing", !job.lacksUpload {
                     history.violate(.remaking, "\(id) failed for the want of an input")
                 }
                 guard plan.isQuiet else { break }
                 if end != .done { history.violate(.noWaste, "\(id) is \(end) without any fault: \(job.code)") }
-                for task in job.tasks where task.grants != 1 {
-                    history.violate(.noWaste, "\(id)/\(task.specification.name) took \(task.grants) leases")
+                for task in job.tasks {
+                    let name = TaskID(job: id, name: task.specification.name)
+                    let asked = history.preempted[name]?.count ?? 0
+                    if task.grants != 1 + task.yields || task.yields > asked {
+                        history.violate(.noWaste, "\(name) took \(task.grants) leases and made room \(asked) times")
+                    }
                 }
             }
         }

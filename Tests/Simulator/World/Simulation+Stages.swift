@@ -7,6 +7,7 @@ struct StageRun {
     enum Phase { case fetching(Int), computing, storing, yielding }
 
     let assign: Assign
+    let startedAt: UInt64
     var phase = Phase.fetching(0)
     var step: UInt32
     var tries = 0
@@ -20,8 +21,9 @@ struct StageRun {
     /// Whether another worker can go on from a step of it.
     var isResumable: Bool { assign.stage == "denoiser" }
 
-    init(assign: Assign, step: UInt32) {
+    init(assign: Assign, step: UInt32, startedAt: UInt64) {
         self.assign = assign
+        self.startedAt = startedAt
         self.step = step
     }
 }
@@ -31,6 +33,11 @@ private enum Fetched { case intact, damaged, missing, unreachable }
 
 // The stages: what `TaskRun` and a handler do with a task.
 extension Simulation {
+    /// Steps of the stage's own work.
+    func steps(of assign: Assign) -> UInt32 {
+        history.jobs[assign.lease.task.job].map { plans[$0.plan].steps(of: assign.stage) } ?? 1
+    }
+
     mutating func advance(_ number: Int, run: Int, fence: UInt64) {
         guard isRunning(number, run) else { return }
         let worker = workers[number]
@@ -140,7 +147,7 @@ extension Simulation {
         let lease = assign.lease
         guard let job = history.jobs[lease.task.job], let task = job.index(of: lease.task.name) else { return }
         switch plans[job.plan].nature {
-        case .poison(let victim) where victim == task && worker.runs[index].step + 1 >= Submit.steps(of: assign.stage):
+        case .poison(let victim) where victim == task && worker.runs[index].step + 1 >= steps(of: assign):
             count(.poisonJob)
             return killWorker(number)
         case .hopeless(let victim) where victim == task:
@@ -162,7 +169,7 @@ extension Simulation {
         }
         worker.runs[index].step += 1
         let step = worker.runs[index].step
-        guard step >= Submit.steps(of: assign.stage) else {
+        guard step >= steps(of: assign) else {
             if worker.runs[index].isResumable {
                 if worker.runs[index].yields {
                     worker.runs[index].phase = .yielding
@@ -230,6 +237,6 @@ extension Simulation {
             locations = [.tcp(address: "10.0.0.1", port: UInt16(number * 256 + worker.run & 255))]
         }
         let outputs = [NamedRef(name: "out", ref: content.ref(at: locations))]
-        conclude(number, lease, .finished(lease, outputs: outputs, elapsedMilliseconds: 500, notes: []))
+        conclude(number, lease, .finished(lease, outputs: outputs, elapsedMilliseconds: now - run.startedAt, notes: []))
     }
 }

@@ -128,7 +128,7 @@ extension Simulation {
         for run in worker.runs {
             act(
                 number,
-                .progress(run.assign.lease, step: run.step, totalSteps: Submit.steps(of: run.assign.stage)))
+                .progress(run.assign.lease, step: run.step, totalSteps: steps(of: run.assign)))
         }
         act(number, .tick)
         considerLeaving(number)
@@ -161,7 +161,7 @@ extension Simulation {
             transmit(.toBroker(envelope), number, .toBroker)
         case .start(let assign):
             note("w\(number) begins \(assign.lease.task) under fence \(assign.lease.fence)")
-            worker.runs.append(StageRun(assign: assign, step: assign.checkpointStep))
+            worker.runs.append(StageRun(assign: assign, step: assign.checkpointStep, startedAt: now))
             schedule(.stage(number, run: worker.run, fence: assign.lease.fence), after: random.between(5...120))
         case .cancel(let lease, let reason):
             note("w\(number) stops \(lease.task) under fence \(lease.fence): \(reason)")

@@ -59,7 +59,7 @@ package struct Simulation {
     var store = SimulatedStore()
     /// Contents that a fault has damaged, lost or evicted: nobody is to blame when they are missed.
     var harmed: Set<Content> = []
-    let jobLimit: Int
+    let shape: Shape
     let usesCodec: Bool
 
     var workers: [WorkerProcess] = []
@@ -79,10 +79,12 @@ package struct Simulation {
         self.isTracing = isTracing
         var random = SeededGenerator(seed: seed)
         plan = FaultPlan(random: &random)
-        jobLimit = random.below(8) == 0 && !plan.isQuiet ? 3 : 10_000
+        shape = Shape(isQuiet: plan.isQuiet, random: &random)
         usesCodec = random.below(32) == 0
         self.random = random
         brokerBoot = self.random.below(1_000_000 as UInt64)
+        history.limits = (shape.tenantJobLimit, shape.jobLimit)
+        history.judgesFairness = plan.isQuiet
         makePlans()
         makeClients()
         startBroker()
@@ -99,6 +101,7 @@ package struct Simulation {
     package var simulatedMilliseconds: UInt64 { now }
     package var grants: Int { history.grants }
     package var losses: Int { history.losses }
+    package var scheduling: SchedulingCounts { history.scheduling }
     package var ends: [JobState] { history.endStates }
     package var isQuiet: Bool { plan.isQuiet }
     /// What a restarted broker would find: two runs of a seed are the same when these are.
