@@ -105,6 +105,30 @@ import Wire
         }
     }
 
+    @Test("bytes that come before the store gave credit for them are refused and not kept")
+    func beyondCredit() async throws {
+        try await Cell.run { cell in
+            let (opened, gate) = AsyncStream<Void>.makeStream()
+            let sink = GatedSink(gate: Task { for await _ in opened {} })
+            let server = DataServer(
+                loop: cell.loop, session: .random(), source: MemoryStore(budgetBytes: 1), sink: sink)
+            let peer = try BarePeer(
+                ZMQ_DEALER, connect: try await server.bind(cell.ipc("d.sock"), insecure: false).description)
+            let bytes = [UInt8](repeating: 7, count: 100)
+            let digest = Digest.of(bytes)
+            let crc = bytes.withUnsafeBytes { Checksum.crc32c($0) }
+            peer.send([try frame(.putOpen(PutOpen(digest: digest, size: 100)))])
+            let chunk = Message.putChunk(Chunk(digest: digest, offset: 0, length: 100, crc: crc))
+            peer.send([try frame(chunk, inReplyTo: 1), bytes])
+            // Answered even where the chunk is not.
+            peer.send([[0]])
+            #expect(code(try await answer(peer)) == "malformed")
+            #expect(code(try await answer(peer)) == "bad_magic")
+            #expect(await server.statistics.activeTransfers == 0)
+            gate.finish()
+        }
+    }
+
     @Test("an empty chunk is refused, for it takes no credit")
     func emptyChunk() async throws {
         try await Cell.run { cell in
