@@ -137,6 +137,10 @@ def judge(suite, tree, scratch, is_mutant=True):
     return verdict, by, "–"
 
 
+def name(row):
+    return row.split("`")[1]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scratch", default=os.path.join(ROOT, ".build-mutants"))
@@ -182,14 +186,20 @@ def main():
         print(f"{mutant.name}: {verdict} {by} {seeds} [{time.monotonic() - started:.0f} s]", flush=True)
         noticed = by if verdict == "killed" else f"**{verdict}** {by.splitlines()[0] if by else ''}"
         rows.append(f"| `{mutant.name}` | {mutant.rule} | {noticed} | {seeds} |")
-    table = "\n".join(["| mutant | the rule that is off | noticed by | first seed (share) |", "|---|---|---|---|", *rows])
+    head = ["| mutant | the rule that is off | noticed by | first seed (share) |", "|---|---|---|---|"]
+    table = "\n".join([*head, *rows])
     print(f"\n{table}\n\n{len(chosen) - len(survivors)} of {len(chosen)} mutants noticed")
     if options.update_docs:
         path = os.path.join(ROOT, "docs", "reliability.md")
         with open(path, encoding="utf-8") as file:
             page = file.read()
         begin, end = "<!-- mutants -->", "<!-- end of mutants -->"
-        page = page[:page.index(begin) + len(begin)] + f"\n{table}\n" + page[page.index(end):]
+        start, stop = page.index(begin) + len(begin), page.index(end)
+        # Rows of mutants that were not chosen stay; those of mutants that are gone do not.
+        known = {name(row): row for row in page[start:stop].splitlines() + rows if row.startswith("| `")}
+        mutants.sort(key=lambda mutant: list(SUITES).index(mutant.suite))
+        merged = [known[mutant.name] for mutant in mutants if mutant.name in known]
+        page = page[:start] + "\n" + "\n".join([*head, *merged]) + "\n" + page[stop:]
         write(path, page)
     sys.exit(1 if survivors else 0)
 
