@@ -1,4 +1,4 @@
-"""Rows 25 to 27: strangers, damaged frames, floods."""
+"""Rows 26 and 27: damaged frames, floods."""
 
 import os
 import resource
@@ -9,30 +9,6 @@ import history
 import stranger
 from chaos import case
 from cluster import Wrong, wait
-
-NO_CURVE = "this cluster runs without keys; with keys in BusTests/CurveTests"
-
-
-@case(25, "strangers on the control port: no key, NULL mechanism, not even ZMTP", "refused; no growth",
-      pending=NO_CURVE)
-def strangers(context):
-    cluster = context.cluster(tcp=True)
-    address = ("127.0.0.1", cluster.control_port)
-    before = cluster.broker.rss()
-    for number in range(200):
-        with socket.create_connection(address, timeout=5) as peer:
-            peer.sendall([b"GET / HTTP/1.1\r\n\r\n", os.urandom(500), b"\xff" + bytes(8) + b"\x7f"][number % 3])
-    cluster.finish(context.submit(cluster, "short"))
-    if cluster.broker.rss() - before > 32 << 20:
-        raise Wrong(f"200 strangers cost {(cluster.broker.rss() - before) >> 20} MiB")
-    try:
-        peer = stranger.Peer(address)
-        peer.send(stranger.hello(b"stranger", b"denoiser", stranger.session()))
-        peer.receive(3)
-    except (OSError, ConnectionError):
-        return "200 connections of rubbish; a peer without a key is not answered"
-    raise Wrong("a peer without a key was welcomed")
-
 
 @case(26, "damaged and forbidden control frames, 64 KiB of junk", "dropped, counted, session void; broker serves on")
 def damaged_frames(context):

@@ -34,22 +34,36 @@ def ticks(pid):
     return found
 
 
-class Busiest:
-    """The thread of `pid` that computes, stopped until `release`.
+class Held:
+    """A thread that stands still until `release`.
 
     ptrace belongs to the thread that seizes: everything here must be called by one thread."""
 
-    def __init__(self, pid):
-        before = ticks(pid)
-        time.sleep(0.3)
-        after = ticks(pid)
-        self.thread = max(after, key=lambda thread: after[thread] - before.get(thread, 0))
-        if libc.ptrace(SEIZE, self.thread, None, None) != 0:
-            raise OSError(ctypes.get_errno(), f"ptrace {self.thread}")
-        libc.ptrace(INTERRUPT, self.thread, None, None)
-        os.waitpid(self.thread, WALL)
+    def __init__(self, thread):
+        self.thread = thread
+        if libc.ptrace(SEIZE, thread, None, None) != 0:
+            raise OSError(ctypes.get_errno(), f"ptrace {thread}")
+        libc.ptrace(INTERRUPT, thread, None, None)
+        os.waitpid(thread, WALL)
 
     def release(self):
         if self.thread:
             libc.ptrace(DETACH, self.thread, None, None)
         self.thread = None
+
+
+def busiest(pid):
+    """Holds the thread of a process that computes."""
+    before = ticks(pid)
+    time.sleep(0.3)
+    after = ticks(pid)
+    return Held(max(after, key=lambda thread: after[thread] - before.get(thread, 0)))
+
+
+def named(pid, name):
+    """Holds the thread of a process that has this name."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/comm") as file:
+            if file.read().strip() == name:
+                return Held(int(thread))
+    raise ProcessLookupError(f"{pid} has no thread {name}")

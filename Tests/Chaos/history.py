@@ -49,6 +49,16 @@ def entries(cluster):
     return [(epoch, kind, fields_of(body)) for epoch, kind, body in rows]
 
 
+def count(cluster, kind, task):
+    """How many entries of a kind a task of this name has, without reading them all."""
+    database = sqlite3.connect(f"file:{path_of(cluster)}?mode=ro", uri=True, timeout=20)
+    try:
+        return database.execute("SELECT count(*) FROM chaos_history WHERE kind = ? AND body LIKE ?",
+                                (kind, f'%"name":"{task}"%')).fetchone()[0]
+    finally:
+        database.close()
+
+
 def drain(cluster):
     """As `entries`, and they are forgotten there: for runs so long that our copy would look like a growing disk."""
     database = sqlite3.connect(path_of(cluster), timeout=20, isolation_level=None)

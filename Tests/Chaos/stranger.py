@@ -38,6 +38,7 @@ def data(field, value):
 
 HELLO, BEAT, GET = (0x0101, 16), (0x0104, 19), (0x0401, 64)
 COMPLETE, SUBMIT = (0x0305, 52), (0x0201, 32)
+CANCEL, CLIENT_HELLO = (0x0207, 38), (0x020B, 42)
 
 
 def frame(kind, body, session, sequence=1, epoch=0, reply=0, crc=None, version=1, length=None):
