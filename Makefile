@@ -16,7 +16,7 @@ unexport ZOETROPE_TARGETS
 unexport OPENBLAS_CORETYPE
 unexport OPENBLAS_L2_SIZE
 
-.PHONY: help setup build build-tests demo test sim mutants sanitize fuzz chaos soak bench kernel-guard format lint proto proto-check compose-check clean
+.PHONY: help setup build build-tests demo test sim mutants sanitize fuzz chaos reliability-numbers soak bench kernel-guard format lint proto proto-check compose-check clean
 
 help: ## this list
 	@echo "Zoetrope: text to video, one service a stage. Verbs:"
@@ -56,8 +56,11 @@ sanitize: setup ## test the lower layers with ThreadSanitizer and AddressSanitiz
 fuzz: setup ## feed hostile input under libFuzzer; SECONDS=60 for each target, TARGETS="envelope body" chooses
 	@FUZZ_TARGETS="$(TARGETS)" Tests/fuzz.sh $(or $(SECONDS),60)
 
-chaos: build ## kill, freeze, cut off, fill and flood a cluster of real processes; ROWS="1 8 20" chooses
-	@Tests/Chaos/chaos.py --bin $(BIN) --only "$(ROWS)" $(if $(UPDATE_DOCS),--update-docs)
+chaos: build ## kill, freeze, cut off, fill and flood a cluster of real processes; ROWS="1 8 20" chooses, KEYS=1 encrypts
+	@Tests/Chaos/chaos.py --bin $(BIN) --only "$(ROWS)" $(if $(KEYS),--keys) $(if $(UPDATE_DOCS),--update-docs)
+
+reliability-numbers: build ## how long faults take, what 10,000 queued jobs cost; ONLY="disk resume restart queue" chooses
+	@Tests/Chaos/numbers.py --bin $(BIN) --only "$(ONLY)" $(if $(UPDATE_DOCS),--update-docs)
 
 soak: build ## random faults under load; MINUTES=60, PLOT=FILE.svg
 	@Tests/Chaos/soak.py --bin $(BIN) --minutes $(or $(MINUTES),60) --plot $(or $(PLOT),soak.svg)
