@@ -4271,7 +4271,7 @@ const ProtobufCMessageDescriptor zoetrope__task_specification__descriptor =
   (ProtobufCMessageInit) zoetrope__task_specification__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__submit__field_descriptors[6] =
+static const ProtobufCFieldDescriptor zoetrope__submit__field_descriptors[7] =
 {
   {
     "idempotency_key",
@@ -4345,8 +4345,21 @@ static const ProtobufCFieldDescriptor zoetrope__submit__field_descriptors[6] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "deadline_milliseconds",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Submit, deadline_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__submit__field_indices_by_name[] = {
+  6,   /* field[6] = deadline_milliseconds */
   0,   /* field[0] = idempotency_key */
   3,   /* field[3] = priority */
   1,   /* field[1] = request_digest */
@@ -4357,7 +4370,7 @@ static const unsigned zoetrope__submit__field_indices_by_name[] = {
 static const ProtobufCIntRange zoetrope__submit__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor zoetrope__submit__descriptor =
 {
@@ -4367,7 +4380,7 @@ const ProtobufCMessageDescriptor zoetrope__submit__descriptor =
   "Zoetrope__Submit",
   "zoetrope",
   sizeof(Zoetrope__Submit),
-  6,
+  7,
   zoetrope__submit__field_descriptors,
   zoetrope__submit__field_indices_by_name,
   1,  zoetrope__submit__number_ranges,
@@ -4644,7 +4657,7 @@ const ProtobufCMessageDescriptor zoetrope__task_status__descriptor =
   (ProtobufCMessageInit) zoetrope__task_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__job_status__field_descriptors[13] =
+static const ProtobufCFieldDescriptor zoetrope__job_status__field_descriptors[14] =
 {
   {
     "job",
@@ -4802,9 +4815,22 @@ static const ProtobufCFieldDescriptor zoetrope__job_status__field_descriptors[13
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "deadline_unix_milliseconds",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__JobStatus, deadline_unix_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__job_status__field_indices_by_name[] = {
   3,   /* field[3] = created_unix_milliseconds */
+  13,   /* field[13] = deadline_unix_milliseconds */
   11,   /* field[11] = error_code */
   12,   /* field[12] = error_message */
   4,   /* field[4] = finished_unix_milliseconds */
@@ -4821,7 +4847,7 @@ static const unsigned zoetrope__job_status__field_indices_by_name[] = {
 static const ProtobufCIntRange zoetrope__job_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 14 }
 };
 const ProtobufCMessageDescriptor zoetrope__job_status__descriptor =
 {
@@ -4831,7 +4857,7 @@ const ProtobufCMessageDescriptor zoetrope__job_status__descriptor =
   "Zoetrope__JobStatus",
   "zoetrope",
   sizeof(Zoetrope__JobStatus),
-  13,
+  14,
   zoetrope__job_status__field_descriptors,
   zoetrope__job_status__field_indices_by_name,
   1,  zoetrope__job_status__number_ranges,

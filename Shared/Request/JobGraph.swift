@@ -37,12 +37,16 @@ package enum JobGraph {
     ///   - upsamplerAvailable: whether a prompt upsampler serves; without one the prompt goes in unchanged and the
     ///     specification's notes say so.
     ///   - idempotencyKey: at most 128 bytes; empty for none.
+    ///   - tenant: whose turn the job takes.
+    ///   - priority: higher goes first.
+    ///   - deadlineMilliseconds: from acceptance on; 0 for none.
     ///
     /// Fails with `init_latents_misshapen`, `idempotency_key_invalid`, or `prompt_too_long` when the prompts written as
     /// JSON would not fit a bus message.
     package static func submit(
         for request: GenerationRequest, traits: ModelTraits, initialLatents: TensorRef? = nil,
-        upsamplerAvailable: Bool = true, idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0
+        upsamplerAvailable: Bool = true, idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0,
+        deadlineMilliseconds: UInt64 = 0
     ) throws(Failure) -> Submit {
         try check(initialLatents, request, traits)
         guard idempotencyKey.utf8.count <= RequestLimits.idempotencyKeyBytes, !idempotencyKey.utf8.contains(0) else {
@@ -59,7 +63,8 @@ package enum JobGraph {
             idempotencyKey: idempotencyKey,
             requestDigest: try digest(of: request, model: traits.digest, initialLatents: initialLatents?.digest),
             tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(recorded),
-            tasks: try tasks(for: recorded, traits: traits, initialLatents: initialLatents, upsampling: upsampling))
+            tasks: try tasks(for: recorded, traits: traits, initialLatents: initialLatents, upsampling: upsampling),
+            deadlineMilliseconds: deadlineMilliseconds)
         try checkSize(submit)
         return submit
     }
@@ -74,7 +79,7 @@ package enum JobGraph {
     /// Fails as `submit` does.
     package static func reencode(
         _ request: GenerationRequest, latents: TensorRef, of source: String, traits: ModelTraits,
-        idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0
+        idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0, deadlineMilliseconds: UInt64 = 0
     ) throws(Failure) -> Submit {
         var recorded = request
         recorded.notes.append("reencoded: from the latents of \(source)")
@@ -84,7 +89,7 @@ package enum JobGraph {
             tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(recorded),
             tasks: [
                 try decode(recorded, traits, latents: .blob(latents)), try mux(recorded, traits),
-            ])
+            ], deadlineMilliseconds: deadlineMilliseconds)
         try checkSize(submit)
         return submit
     }

@@ -16,6 +16,14 @@ enum Bounds {
         }
     }
 
+    static func check(deadline: UInt64) throws(Failure) {
+        guard deadline <= Limits.deadlineMilliseconds else {
+            throw Failure(
+                "malformed", "a deadline after \(deadline) ms; at most \(Limits.deadlineMilliseconds)",
+                field: "submit.deadline_milliseconds")
+        }
+    }
+
     /// The bytes of a dense tensor, with every product checked.
     static func byteCount(shape: [Int], dtype: DType, _ field: String) throws(Failure) -> Int {
         try check(count: shape.count, limit: Limits.tensorRank, "\(field).shape")

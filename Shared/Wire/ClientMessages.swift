@@ -49,11 +49,15 @@ package struct Submit: Sendable, Hashable {
     /// The validated request as UTF-8 JSON, kept for status answers.
     package var specification: String
     package var tasks: [TaskSpecification]
+    /// Milliseconds from acceptance after which nobody wants the result, at most `Limits.deadlineMilliseconds`;
+    /// 0 = no matter when.
+    package var deadlineMilliseconds: UInt64
 
     package init(
         idempotencyKey: String, requestDigest: Digest, tenant: String, priority: Int32, specification: String,
-        tasks: [TaskSpecification]
+        tasks: [TaskSpecification], deadlineMilliseconds: UInt64 = 0
     ) {
+        self.deadlineMilliseconds = deadlineMilliseconds
         self.idempotencyKey = idempotencyKey
         self.requestDigest = requestDigest
         self.tenant = tenant
@@ -148,13 +152,16 @@ package struct JobStatus: Sendable, Hashable {
     package var outputs: [NamedRef]
     package var errorCode: String
     package var errorMessage: String
+    /// When the deadline passes, by the broker's wall clock as it is now; 0 = none.
+    package var deadlineUnixMilliseconds: UInt64
 
     package init(
         job: String, state: JobState, revision: UInt64, createdUnixMilliseconds: UInt64,
         finishedUnixMilliseconds: UInt64 = 0, priority: Int32 = 0, queuePosition: UInt32 = 0,
         remainingMilliseconds: UInt64 = 0, specification: String, tasks: [TaskStatus], outputs: [NamedRef] = [],
-        errorCode: String = "", errorMessage: String = ""
+        errorCode: String = "", errorMessage: String = "", deadlineUnixMilliseconds: UInt64 = 0
     ) {
+        self.deadlineUnixMilliseconds = deadlineUnixMilliseconds
         self.job = job
         self.state = state
         self.revision = revision

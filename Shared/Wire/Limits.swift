@@ -28,6 +28,8 @@ package enum Limits {
     package static let admittedKeys = 1024
     /// Bytes a sender may have outstanding before it waits for credit.
     package static let defaultWindowBytes = 8 * 1024 * 1024
+    /// The latest deadline of a job: 30 days.
+    package static let deadlineMilliseconds: UInt64 = 30 * 24 * 3_600_000
     /// The largest tensor a peer may announce: 161 frames of 1360×768 RGB float32 and room to spare.
     package static let tensorBytes = 8 * 1024 * 1024 * 1024
 }

@@ -44,6 +44,8 @@ extension Packer {
             submit.specification, "submit.specification", limit: Limits.specificationBytes)
         result.pointee.n_tasks = submit.tasks.count
         result.pointee.tasks = try list(submit.tasks, "submit.tasks", limit: Limits.tasksPerJob, taskSpecification)
+        try Bounds.check(deadline: submit.deadlineMilliseconds)
+        result.pointee.deadline_milliseconds = submit.deadlineMilliseconds
         return result
     }
 
@@ -95,6 +97,7 @@ extension Packer {
         result.pointee.outputs = try list(job.outputs, "job.outputs", limit: Limits.namedRefs, namedRef)
         result.pointee.error_code = try text(job.errorCode, "job.error_code")
         result.pointee.error_message = try prose(job.errorMessage)
+        result.pointee.deadline_unix_milliseconds = job.deadlineUnixMilliseconds
         return result
     }
 

@@ -31,13 +31,15 @@ extension Unpacker {
 
     func submit(_ raw: Zoetrope__Submit) throws(Failure) -> Submit {
         try visit(raw.base)
+        try Bounds.check(deadline: raw.deadline_milliseconds)
         return Submit(
             idempotencyKey: try text(raw.idempotency_key, "submit.idempotency_key"),
             requestDigest: try digest(raw.request_digest), tenant: try text(raw.tenant, "submit.tenant"),
             priority: raw.priority,
             specification: try text(
                 raw.specification, "submit.specification", limit: Limits.specificationBytes),
-            tasks: try list(raw.n_tasks, raw.tasks, "submit.tasks", limit: Limits.tasksPerJob, taskSpecification))
+            tasks: try list(raw.n_tasks, raw.tasks, "submit.tasks", limit: Limits.tasksPerJob, taskSpecification),
+            deadlineMilliseconds: raw.deadline_milliseconds)
     }
 
     func accepted(_ raw: Zoetrope__Accepted) throws(Failure) -> Accepted {
@@ -75,7 +77,8 @@ extension Unpacker {
             tasks: try list(raw.n_tasks, raw.tasks, "job.tasks", limit: Limits.tasksPerJob, taskStatus),
             outputs: try list(raw.n_outputs, raw.outputs, "job.outputs", limit: Limits.namedRefs, namedRef),
             errorCode: try text(raw.error_code, "job.error_code"),
-            errorMessage: try prose(raw.error_message, "job.error_message"))
+            errorMessage: try prose(raw.error_message, "job.error_message"),
+            deadlineUnixMilliseconds: raw.deadline_unix_milliseconds)
     }
 
     func statusPage(_ raw: Zoetrope__StatusPage) throws(Failure) -> StatusPage {

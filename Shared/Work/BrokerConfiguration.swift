@@ -37,6 +37,10 @@ package struct BrokerConfiguration: Sendable {
     package var preemptionMilliseconds: UInt64 = 5000
     /// How often a task may be asked to.
     package var preemptionLimit = 3
+    /// Names the machine's run, in which `Instant.milliseconds` does not go back (Linux' boot id).
+    package var boot = ""
+    /// What a deadline leaves a job at least when the machine was started again and only the wall clock tells the time.
+    package var deadlineGraceMilliseconds: UInt64 = 600_000
     /// Unfinished jobs of one tenant beyond this are refused with `quota`.
     package var tenantJobLimit = 1000
     /// Unfinished jobs beyond this are refused with `overloaded`.

@@ -4,79 +4,11 @@ import Wire
 // What gateways and the command line ask for.
 extension BrokerState {
     mutating func accept(_ submit: Submit, from session: SessionID, inReplyTo sequence: UInt64, now: Instant) {
-        let key = SubmissionKey(tenant: submit.tenant, key: submit.idempotencyKey)
-        if !key.key.isEmpty, let known = records.keys[key], let job = records.jobs[known] {
-            if job.requestDigest == submit.requestDigest {
-                send(.accepted(Accepted(job: known, replayed: true)), to: session, inReplyTo: sequence)
-            } else {
-                let problem = "idempotency key \(key.key) belongs to job \(known), whose request was another one"
-                sendError("key_reused_with_other_body", problem, to: session, inReplyTo: sequence)
-            }
-            return
-        }
-        if let refusal = admissionRefusal {
-            let wait = refusal.code == "overloaded" ? roomMilliseconds(for: nil, now: now) : refusal.retryAfter
-            sendError(refusal.code, refusal.message, to: session, inReplyTo: sequence, retryAfter: wait)
-            return
-        }
-        if let problem = quotaProblem(of: submit.tenant) {
-            let wait = roomMilliseconds(for: submit.tenant, now: now)
-            sendError("quota", problem, to: session, inReplyTo: sequence, retryAfter: wait)
-            return
-        }
-        if let problem = problem(in: submit.tasks) {
-            sendError("job_malformed", problem, to: session, inReplyTo: sequence)
-            return
-        }
-        enterShare(submit.tenant)
-        let job = newJob()
-        let acceptance = JobAcceptance(
-            job: job, key: key, requestDigest: submit.requestDigest, priority: submit.priority,
-            specification: submit.specification, tasks: submit.tasks, unixMilliseconds: now.unixMilliseconds)
-        commit(.jobAccepted(acceptance), now: now)
-        if let record = records.jobs[job] { learnCosts(of: record) }
-        send(.accepted(Accepted(job: job, replayed: false)), to: session, inReplyTo: sequence)
-    }
-
-    /// Why no job at all is taken at present, or nil.
-    var admissionRefusal: (code: String, message: String, retryAfter: UInt32)? {
-        if let readOnlyReason { return (readOnlyReason.code, readOnlyReason.message, 5000) }
-        if isDraining {
-            return ("draining", "the broker is being drained: it finishes its jobs and takes no new ones", 10_000)
-        }
-        guard records.unfinished.count >= configuration.unfinishedJobLimit else { return nil }
-        return ("overloaded", "\(records.unfinished.count) jobs are waiting or running", 10_000)
-    }
-
-    /// - Returns: why these tasks cannot be a job's graph, or nil.
-    func problem(in tasks: [TaskSpecification]) -> String? {
-        guard !tasks.isEmpty, tasks.count <= Limits.tasksPerJob else {
-            return "a job has 1 to \(Limits.tasksPerJob) tasks, this one \(tasks.count)"
-        }
-        let names = Set(tasks.map(\.name))
-        guard names.count == tasks.count, !names.contains("") else { return "task names must be unique and not empty" }
-        for task in tasks {
-            if task.name.utf8.count > Limits.nameBytes / 2 {
-                return "task \(task.name) has a name of more than \(Limits.nameBytes / 2) bytes"
-            }
-            if task.stage.isEmpty { return "task \(task.name) names no stage" }
-            for case .task(let producer, _) in task.inputs.map(\.source) where !names.contains(producer) {
-                return "task \(task.name) reads from task \(producer), which the job does not have"
-            }
-        }
-        var waiting = tasks
-        var done: Set<String> = []
-        while !waiting.isEmpty {
-            let ready = waiting.filter { task in
-                task.inputs.allSatisfy { if case .task(let name, _) = $0.source { done.contains(name) } else { true } }
-            }
-            guard !ready.isEmpty else {
-                return "tasks \(waiting.map(\.name).joined(separator: ", ")) wait for each other"
-            }
-            done.formUnion(ready.map(\.name))
-            waiting.removeAll { done.contains($0.name) }
-        }
-        return nil
+        let offer = JobOffer(
+            key: SubmissionKey(tenant: submit.tenant, key: submit.idempotencyKey), requestDigest: submit.requestDigest,
+            priority: submit.priority, specification: submit.specification, tasks: submit.tasks,
+            deadlineMilliseconds: submit.deadlineMilliseconds)
+        take(offer, from: session, inReplyTo: sequence, now: now)
     }
 
     mutating func cancel(_ id: String, from session: SessionID, inReplyTo sequence: UInt64, now: Instant) {

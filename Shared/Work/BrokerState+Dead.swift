@@ -26,40 +26,14 @@ extension BrokerState {
     }
 
     /// A retry is a job of its own, because terminal states never change. It begins with the durable outputs and the
-    /// checkpoint of the dead one, and with counters at 0.
+    /// checkpoint of the dead one, with counters at 0 and without a deadline.
     mutating func accept(_ retry: DeadRetry, from session: SessionID, inReplyTo sequence: UInt64, now: Instant) {
         guard let dead = deadRecord(retry.job, for: session, inReplyTo: sequence) else { return }
-        let key = SubmissionKey(tenant: dead.key.tenant, key: retry.idempotencyKey)
-        if !key.key.isEmpty, let known = records.keys[key] {
-            if records.jobs[known]?.requestDigest == dead.requestDigest {
-                send(.accepted(Accepted(job: known, replayed: true)), to: session, inReplyTo: sequence)
-            } else {
-                let problem = "idempotency key \(key.key) belongs to job \(known), whose request was another one"
-                sendError("key_reused_with_other_body", problem, to: session, inReplyTo: sequence)
-            }
-            return
-        }
-        if let refusal = admissionRefusal {
-            sendError(
-                refusal.code, refusal.message, to: session, inReplyTo: sequence, retryAfter: refusal.retryAfter)
-            return
-        }
-        if let problem = quotaProblem(of: key.tenant) {
-            let wait = roomMilliseconds(for: key.tenant, now: now)
-            sendError("quota", problem, to: session, inReplyTo: sequence, retryAfter: wait)
-            return
-        }
-        enterShare(key.tenant)
-        let job = newJob()
-        var acceptance = JobAcceptance(
-            job: job, key: key, requestDigest: dead.requestDigest, priority: dead.priority,
-            specification: dead.specification, tasks: dead.tasks.map(\.specification),
-            unixMilliseconds: now.unixMilliseconds)
-        acceptance.retryOf = dead.job
-        acceptance.carried = dead.tasks.compactMap { CarriedTask($0) }
-        commit(.jobAccepted(acceptance), now: now)
-        if let record = records.jobs[job] { learnCosts(of: record) }
-        send(.accepted(Accepted(job: job, replayed: false)), to: session, inReplyTo: sequence)
+        let offer = JobOffer(
+            key: SubmissionKey(tenant: dead.key.tenant, key: retry.idempotencyKey), requestDigest: dead.requestDigest,
+            priority: dead.priority, specification: dead.specification, tasks: dead.tasks.map(\.specification),
+            retried: dead)
+        take(offer, from: session, inReplyTo: sequence, now: now)
     }
 
     /// The dead job of this name; where there is none, that is the answer.

@@ -6,6 +6,8 @@ extension BrokerState {
         var id: TaskID
         var priority: Int32
         var tenant: String
+        /// When its job must be done, where that is at risk; `.max` otherwise.
+        var pressingDeadline: UInt64
         /// Jobs under way come before jobs not begun: finishing frees memory and pleases somebody.
         var isUnderWay: Bool
         var ordinal: UInt64
@@ -15,6 +17,7 @@ extension BrokerState {
         /// The order within one tenant.
         func goesBefore(_ other: Candidate) -> Bool {
             if priority != other.priority { return priority > other.priority }
+            if pressingDeadline != other.pressingDeadline { return pressingDeadline < other.pressingDeadline }
             if isUnderWay != other.isUnderWay { return isUnderWay }
             if ordinal != other.ordinal { return ordinal < other.ordinal }
             return position > other.position
@@ -22,7 +25,8 @@ extension BrokerState {
     }
 
     /// Leases READY tasks into the slots that workers have advertised, until either runs out: the highest priority first,
-    /// then the tenant that has been given least, then finishing before beginning, then age.
+    /// then the tenant that has been given least, then what is pressed for time, then finishing before beginning, then
+    /// age.
     mutating func dispatch(_ now: Instant) {
         guard readOnlyReason == nil, !records.ready.isEmpty else { return }
         var free = freeSlots()
@@ -98,7 +102,8 @@ extension BrokerState {
                 else { continue }
                 found.append(
                     Candidate(
-                        id: taskID, priority: job.priority, tenant: job.key.tenant, isUnderWay: job.state == .running,
+                        id: taskID, priority: job.priority, tenant: job.key.tenant,
+                        pressingDeadline: pressingDeadline(of: id), isUnderWay: job.state == .running,
                         ordinal: job.ordinal, position: position))
             }
         }

@@ -17,8 +17,15 @@ extension BrokerState {
             errorCode: job.errorCode, errorMessage: job.errorMessage)
         status.queuePosition = job.state == .accepted ? queuePosition(of: job) : 0
         status.remainingMilliseconds = isOver ? 0 : forecast?.remaining[job.job].map { max(1, $0) } ?? 0
+        status.deadlineUnixMilliseconds = deadlineUnixMilliseconds(of: job, now: now)
         trimNotes(&status)
         return status
+    }
+
+    /// By the wall clock as it is now, which may have been set since; of a job that is over as it was written down.
+    private func deadlineUnixMilliseconds(of job: JobRecord, now: Instant) -> UInt64 {
+        guard let clock = deadlines[job.job] else { return job.deadline?.unixMilliseconds ?? 0 }
+        return now.unixMilliseconds + clock.at - min(clock.at, now.milliseconds)
     }
 
     private func durableOutputs(of job: JobRecord) -> [NamedRef] {
@@ -112,7 +119,7 @@ extension BrokerState {
 
     /// Jobs that will be begun before this one: as forecast, else those of higher priority or age.
     private func queuePosition(of job: JobRecord) -> UInt32 {
-        if let place = forecast?.order.firstIndex(of: job.job) { return UInt32(place) }
+        if let place = forecast?.places[job.job] { return UInt32(place) }
         let ahead = records.unfinished.count { id in
             guard let other = records.jobs[id], other.job != job.job, other.state == .accepted else { return false }
             if other.priority != job.priority { return other.priority > job.priority }

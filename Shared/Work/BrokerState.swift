@@ -79,10 +79,21 @@ package struct BrokerState: Sendable {
     /// When jobs will end, and when that was worked out.
     var forecast: Forecast?
     var forecastAt: UInt64 = 0
+    /// Something was decided since.
+    var isForecastStale = false
+    /// What was played forward for it.
+    var foreseen: [Forecast.Work] = []
     /// What waited at the stages then.
     var foreseenBacklog = Backlog()
     /// What the tasks of unfinished jobs cost.
     var costs: [TaskID: TaskCost] = [:]
+    /// Of unfinished jobs that have one.
+    var deadlines: [String: DeadlineClock] = [:]
+    /// No deadline passes before.
+    var nextDeadlineAt = UInt64.max
+    var nextAssessmentAt: UInt64 = 0
+    /// Deadlines were read by the wall clock and not yet written down by this run's.
+    var hasForeignDeadlines = false
     var assignments: UInt64 = 0
     /// New jobs are refused, everything else goes on.
     var isDraining = false
@@ -134,9 +145,23 @@ package struct BrokerState: Sendable {
         leases = [:]
         durations = Durations()
         costs = [:]
+        let clocks = deadlines
+        deadlines = [:]
+        nextDeadlineAt = .max
+        forecast = nil
         for id in records.order {
             guard let job = records.jobs[id] else { continue }
-            if !job.state.isTerminal { learnCosts(of: job) }
+            if !job.state.isTerminal {
+                learnCosts(of: job)
+                if let clock = clocks[id] {
+                    // What this process knows it need not read by the wall clock.
+                    deadlines[id] = clock
+                    nextDeadlineAt = min(nextDeadlineAt, clock.at)
+                } else {
+                    startDeadline(of: job, .none, now: now)
+                }
+                if let boot = job.deadline?.boot, boot != configuration.boot { hasForeignDeadlines = true }
+            }
             for task in job.tasks {
                 if task.state == .done {
                     durations.learn(TaskCost(task.specification), milliseconds: task.elapsedMilliseconds)
@@ -220,7 +245,7 @@ package struct BrokerState: Sendable {
         for held in unneeded.held { workers[held.session]?.releases.append((held.digest, 3)) }
         if case .taskCompleted(let completion) = entry { keepOutputs(of: completion) }
         touch(entry.job)
-        forecast = nil
+        isForecastStale = true
         switch entry {
         case .jobAccepted, .leaseGranted, .taskCompleted, .jobEnded: touchQueue()
         default: break
@@ -290,6 +315,9 @@ package struct BrokerState: Sendable {
         forgiveAbsence(now)
         if readOnlyReason == nil {
             expireLeases(now)
+            moveDeadlines(now)
+            endLateJobs(now)
+            assessDeadlines(now)
             forgetOldJobs(now)
             preempt(now)
         }

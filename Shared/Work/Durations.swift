@@ -74,14 +74,19 @@ extension BrokerState {
         }
     }
 
+    mutating func forgetCosts(of job: JobRecord) {
+        for task in job.tasks { costs[TaskID(job: job.job, name: task.specification.name)] = nil }
+    }
+
     mutating func forgetVolatileState(of job: JobRecord) {
         for task in job.tasks {
             let id = TaskID(job: job.job, name: task.specification.name)
-            costs[id] = nil
             leases[id] = nil
             notBefore[id] = nil
             refusals[id] = nil
             preemptions[id] = nil
         }
+        forgetCosts(of: job)
+        deadlines[job.job] = nil
     }
 }

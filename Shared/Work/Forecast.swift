@@ -1,5 +1,3 @@
-import Wire
-
 /// When jobs will end if everything goes on as measured: the dispatcher's own order played forward over the slots of each
 /// stage (list scheduling).
 struct Forecast: Sendable {
@@ -17,6 +15,10 @@ struct Forecast: Sendable {
         var job: String
         var tenant: String
         var priority: Int32
+        /// Reading of the broker's clock; `.max` without one.
+        var deadline: UInt64
+        /// Whether it goes before others of its tenant because of it.
+        var isPressed: Bool
         var ordinal: UInt64
         var hasBegun: Bool
         var parts: [Part]
@@ -24,8 +26,10 @@ struct Forecast: Sendable {
 
     /// Milliseconds until the end of each job that could be foretold.
     private(set) var remaining: [String: UInt64] = [:]
-    /// Jobs not yet begun, in the order in which they will be.
-    private(set) var order: [String] = []
+    /// How many of the jobs not yet begun will be begun before each of them.
+    private(set) var places: [String: Int] = [:]
+    /// Milliseconds until the next job of each tenant ends.
+    private(set) var soonest: [String: UInt64] = [:]
 
     /// A part in numbers, for the inner loop.
     private struct Step {
@@ -35,20 +39,44 @@ struct Forecast: Sendable {
         var milliseconds: UInt64
         var wasBegun: Bool
     }
+
     private struct State {
         var job: String
         var tenant: Int
         /// Place of its priority among all, the most urgent first.
         var rank: Int
+        var pressingDeadline: UInt64
         var ordinal: UInt64
         var hasBegun: Bool
         var steps: [Step]
         var next = 0
         var step: Step { steps[next] }
+
+        /// The order within one tenant.
+        var key: (UInt64, Int, UInt64) { (pressingDeadline, hasBegun ? 0 : 1, ordinal) }
+    }
+
+    /// What waits for the same slots behind the same limit: all of it can start, or nothing.
+    private struct Gate {
+        var stage: Int
+        /// Nil for what is not held back.
+        var consumer: Int?
+        var rank: Int
+        /// By tenant, the first to go last.
+        var queues: [[Int]]
+        var count = 0
+    }
+
+    private struct GateKey: Hashable {
+        var stage: Int
+        var consumer: Int?
+        var rank: Int
     }
 
     private var states: [State] = []
-    private var waiting: [Int] = []
+    private var gates: [Gate] = []
+    private var gateIndices: [GateKey: Int] = [:]
+    private var tenants: [String] = []
     /// By stage.
     private var free: [Int] = []
     private var limits: [Int] = []
@@ -61,46 +89,71 @@ struct Forecast: Sendable {
     ///   - slots: what works at each stage at once; jobs that need another stage are left out.
     ///   - limits: what may wait at each stage before the stage in front begins no more.
     ///   - share: what tenants have been given so far.
-    init(_ works: [Work], slots: [String: Int], limits: [String: Int], share: FairShare) {
+    ///   - last: the play stops at this job's end; nil plays everything.
+    init(_ works: [Work], slots: [String: Int], limits: [String: Int], share: FairShare, until last: String? = nil) {
         let names = slots.keys.sorted()
         let stages = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
         free = names.map { slots[$0] ?? 0 }
         self.limits = names.map { limits[$0] ?? .max }
         let ranks = Set(works.map(\.priority)).sorted(by: >)
         backlog = Array(repeating: Array(repeating: 0, count: ranks.count), count: names.count)
-        var tenants: [String: Int] = [:]
+        let possible = works.filter { work in work.parts.allSatisfy { slots[$0.stage, default: 0] > 0 } }
+        var indices: [String: Int] = [:]
+        for work in possible where indices[work.tenant] == nil {
+            indices[work.tenant] = tenants.count
+            tenants.append(work.tenant)
+            served.append(share.served(work.tenant))
+        }
         var events: [(at: UInt64, index: Int)] = []
-        for work in works where work.parts.allSatisfy({ slots[$0.stage, default: 0] > 0 }) {
-            let parts = work.parts.map { (stages[$0.stage] ?? 0, $0) }
-            let tenant = tenants[work.tenant] ?? tenants.count
-            if tenants.updateValue(tenant, forKey: work.tenant) == nil { served.append(share.served(work.tenant)) }
-            let index = states.count
-            states.append(
-                State(
-                    job: work.job, tenant: tenant, rank: ranks.firstIndex(of: work.priority) ?? 0,
-                    ordinal: work.ordinal, hasBegun: work.hasBegun,
-                    steps: parts.enumerated().map { place, part in
-                        Step(
-                            stage: part.0, consumer: place + 1 < parts.count ? parts[place + 1].0 : nil,
-                            milliseconds: part.1.milliseconds, wasBegun: part.1.wasBegun)
-                    }))
+        for work in possible {
             guard let first = work.parts.first else {
                 remaining[work.job] = 0
                 continue
             }
+            let index = states.count, places = work.parts.map { stages[$0.stage] ?? 0 }
+            let steps = work.parts.enumerated().map { place, part in
+                Step(
+                    stage: places[place], consumer: place + 1 < places.count ? places[place + 1] : nil,
+                    milliseconds: part.milliseconds, wasBegun: part.wasBegun)
+            }
+            states.append(
+                State(
+                    job: work.job, tenant: indices[work.tenant] ?? 0,
+                    rank: ranks.firstIndex(of: work.priority) ?? 0,
+                    pressingDeadline: work.isPressed ? work.deadline : .max, ordinal: work.ordinal,
+                    hasBegun: work.hasBegun, steps: steps))
             if first.isRunning {
                 occupy(index)
                 events.append((first.milliseconds, index))
             } else {
-                wait(index)
+                wait(index, isOrdered: false)
             }
         }
-        play(&events)
+        for gate in gates.indices {
+            for tenant in tenants.indices {
+                gates[gate].queues[tenant].sort { states[$0].key > states[$1].key }
+            }
+        }
+        play(&events, until: last)
     }
 
-    private mutating func wait(_ index: Int) {
-        waiting.append(index)
-        backlog[states[index].step.stage][states[index].rank] += 1
+    /// - Parameter isOrdered: false leaves the sorting to the caller.
+    private mutating func wait(_ index: Int, isOrdered: Bool = true) {
+        let state = states[index], step = state.step
+        backlog[step.stage][state.rank] += 1
+        let key = GateKey(stage: step.stage, consumer: step.wasBegun ? nil : step.consumer, rank: state.rank)
+        let gate = gateIndices[key] ?? gates.count
+        if gate == gates.count {
+            gateIndices[key] = gate
+            let queues = Array(repeating: [Int](), count: tenants.count)
+            gates.append(Gate(stage: key.stage, consumer: key.consumer, rank: key.rank, queues: queues))
+        }
+        gates[gate].count += 1
+        var place = gates[gate].queues[state.tenant].endIndex
+        if isOrdered {
+            while place > 0, states[gates[gate].queues[state.tenant][place - 1]].key < state.key { place -= 1 }
+        }
+        gates[gate].queues[state.tenant].insert(index, at: place)
     }
 
     private mutating func occupy(_ index: Int) {
@@ -109,18 +162,18 @@ struct Forecast: Sendable {
         if let consumer = step.consumer { backlog[consumer][states[index].rank] += 1 }
     }
 
-    private mutating func play(_ events: inout [(at: UInt64, index: Int)]) {
+    private mutating func play(_ events: inout [(at: UInt64, index: Int)], until last: String?) {
         var now: UInt64 = 0
         while true {
             // Whoever can start does, in the dispatcher's order.
-            while let place = choose() {
-                let index = waiting.remove(at: place), step = states[index].step
+            while let index = takeNext() {
+                let step = states[index].step
                 backlog[step.stage][states[index].rank] -= 1
                 occupy(index)
                 served[states[index].tenant] += Double(step.milliseconds)
                 if !states[index].hasBegun {
                     states[index].hasBegun = true
-                    order.append(states[index].job)
+                    places[states[index].job] = places.count
                 }
                 events.append((now + step.milliseconds, index))
             }
@@ -131,81 +184,35 @@ struct Forecast: Sendable {
             free[step.stage] += 1
             if let consumer = step.consumer { backlog[consumer][states[event.index].rank] -= 1 }
             states[event.index].next += 1
-            if states[event.index].next < states[event.index].steps.count {
+            guard states[event.index].next == states[event.index].steps.count else {
                 wait(event.index)
-            } else {
-                remaining[states[event.index].job] = now
-            }
-        }
-    }
-
-    /// Place in `waiting` of what the dispatcher would start next.
-    private func choose() -> Int? {
-        var best: (place: Int, rank: (Int, Double, Int, UInt64))?
-        for (place, index) in waiting.enumerated() {
-            let state = states[index], step = state.step
-            guard free[step.stage] > 0 else { continue }
-            if !step.wasBegun, let consumer = step.consumer,
-                backlog[consumer][...state.rank].reduce(0, +) >= limits[consumer]
-            {
                 continue
             }
-            let rank = (state.rank, served[state.tenant], state.hasBegun ? 0 : 1, state.ordinal)
-            if let best, best.rank <= rank { continue }
-            best = (place, rank)
+            let state = states[event.index]
+            remaining[state.job] = now
+            soonest[tenants[state.tenant]] = min(soonest[tenants[state.tenant]] ?? .max, now)
+            if state.job == last { return }
         }
-        return best?.place
-    }
-}
-
-extension BrokerState {
-    /// Jobs that are played forward at most; those behind them get no estimate.
-    private static let forecastJobs = 500
-    /// How long a forecast serves while nothing was decided.
-    private static let forecastLifetime: UInt64 = 250
-
-    /// Makes the forecast anew when it is old.
-    mutating func prepareForecast(_ now: Instant) {
-        if forecast != nil, now.elapsed(since: forecastAt) < Self.forecastLifetime { return }
-        forecastAt = now.milliseconds
-        foreseenBacklog = backlog()
-        var slots: [String: Int] = [:]
-        for worker in workers.values where !worker.isDraining {
-            for stage in Set(worker.hello.capabilities.map(\.stage)) {
-                slots[stage, default: 0] += Int(worker.hello.slots)
-            }
-        }
-        let jobs = records.unfinished.compactMap { records.jobs[$0] }
-            .sorted {
-                ($0.state == .running ? 0 : 1, -$0.priority, $0.ordinal) < (
-                    $1.state == .running ? 0 : 1, -$1.priority, $1.ordinal
-                )
-            }
-        var works: [Forecast.Work] = []
-        for job in jobs.prefix(Self.forecastJobs) {
-            guard let parts = parts(of: job, now: now) else { continue }
-            works.append(
-                Forecast.Work(
-                    job: job.job, tenant: job.key.tenant, priority: job.priority, ordinal: job.ordinal,
-                    hasBegun: job.state == .running, parts: parts))
-        }
-        forecast = Forecast(
-            works, slots: slots, limits: slots.mapValues { max(1, $0) * configuration.backlogPerSlot }, share: share)
     }
 
-    /// What is left of a job; nil when the time of some part is not known.
-    private func parts(of job: JobRecord, now: Instant) -> [Forecast.Work.Part]? {
-        var parts: [Forecast.Work.Part] = []
-        for task in job.tasks where task.state != .done {
-            let id = TaskID(job: job.job, name: task.specification.name)
-            let clock = task.state == .leased ? leases[id] : nil
-            guard let left = remainingMilliseconds(of: task, id: id, clock: clock, now: now) else { return nil }
-            parts.append(
-                Forecast.Work.Part(
-                    stage: task.specification.stage, milliseconds: max(1, left), isRunning: clock != nil,
-                    wasBegun: task.checkpoint != nil)
-            )
+    /// Takes what the dispatcher would start next out of its queue.
+    private mutating func takeNext() -> Int? {
+        var best: (gate: Int, tenant: Int, rank: (Int, Double), key: (UInt64, Int, UInt64))?
+        for gate in gates.indices where gates[gate].count > 0 && free[gates[gate].stage] > 0 {
+            let rank = gates[gate].rank
+            if let best, best.rank.0 < rank { continue }
+            if let consumer = gates[gate].consumer, backlog[consumer][...rank].reduce(0, +) >= limits[consumer] {
+                continue
+            }
+            for tenant in tenants.indices {
+                guard let index = gates[gate].queues[tenant].last else { continue }
+                let place = (rank, served[tenant]), key = states[index].key
+                if let best, best.rank < place || (best.rank == place && best.key <= key) { continue }
+                best = (gate, tenant, place, key)
+            }
         }
-        return parts.sorted { $0.isRunning && !$1.isRunning }
+        guard let best else { return nil }
+        gates[best.gate].count -= 1
+        return gates[best.gate].queues[best.tenant].popLast()
     }
 }

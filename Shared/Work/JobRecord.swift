@@ -70,6 +70,8 @@ package struct JobRecord: Sendable, Hashable, Codable {
     package var endedBy: String?
     /// The newest job that goes on with what this one had done.
     package var retriedAs: String?
+    /// Nil = no matter when the job ends.
+    package var deadline: Deadline?
 
     package init(_ acceptance: JobAcceptance, ordinal: UInt64) {
         job = acceptance.job
@@ -79,6 +81,7 @@ package struct JobRecord: Sendable, Hashable, Codable {
         specification = acceptance.specification
         createdUnixMilliseconds = acceptance.unixMilliseconds
         self.ordinal = ordinal
+        deadline = acceptance.deadline
         tasks = acceptance.tasks.map { task in
             let waits = task.inputs.contains { if case .task = $0.source { true } else { false } }
             return TaskRecord(specification: task, state: waits ? .blocked : .ready)

@@ -119,6 +119,11 @@ extension JobRecord {
         }
     }
 
+    mutating func move(_ move: DeadlineMove) {
+        guard !state.isTerminal, deadline != nil else { return }
+        deadline = move.deadline
+    }
+
     private func leasedIndex(_ lease: Lease) -> Int? {
         guard let index = index(of: lease.task.name), tasks[index].state == .leased, tasks[index].fence == lease.fence
         else { return nil }

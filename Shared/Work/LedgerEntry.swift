@@ -16,6 +16,8 @@ package enum LedgerEntry: Sendable, Hashable, Codable {
     case jobEnded(JobEnd)
     /// Retention is over: nothing of the job stays.
     case jobForgotten(job: String)
+    /// The machine was started again: the deadline by its new clocks.
+    case deadlineMoved(DeadlineMove)
 
     /// A short stable name for the journal's `kind` column.
     package var kind: String {
@@ -28,6 +30,7 @@ package enum LedgerEntry: Sendable, Hashable, Codable {
         case .outputsLost: "outputs_lost"
         case .jobEnded: "job_ended"
         case .jobForgotten: "job_forgotten"
+        case .deadlineMoved: "deadline_moved"
         }
     }
 
@@ -41,6 +44,7 @@ package enum LedgerEntry: Sendable, Hashable, Codable {
         case .outputsLost(let entry): entry.job
         case .jobEnded(let entry): entry.job
         case .jobForgotten(let job): job
+        case .deadlineMoved(let entry): entry.job
         }
     }
 }
@@ -68,6 +72,8 @@ package struct JobAcceptance: Sendable, Hashable, Codable {
     /// The job that this one retries, and what that one had done.
     package var retryOf: String?
     package var carried: [CarriedTask]?
+    /// Nil = no matter when.
+    package var deadline: Deadline?
 
     package init(
         job: String, key: SubmissionKey, requestDigest: Digest, priority: Int32, specification: String,

@@ -88,6 +88,7 @@ package struct Records: Sendable, Hashable {
             return Unneeded()
         case .outputsLost(let loss): return change(loss.job) { $0.lose(loss) }
         case .jobEnded(let end): return change(end.job) { $0.end(end) }
+        case .deadlineMoved(let move): return change(move.job) { $0.move(move) }
         }
     }
 

@@ -32,6 +32,36 @@ struct ArgumentsTests {
         }
     }
 
+    @Test("spans of time are numbers with units, added up") func timeSpans() {
+        let right: [(String, Double)] = [
+            ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172_800), ("45", 45), ("1.5m", 90), ("0m5s", 5),
+        ]
+        for (text, seconds) in right { #expect(TimeSpan(argument: text)?.seconds == seconds, "\(text)") }
+        for wrong in ["", "m", "10x", "-5s", "0", "0s", "1h30", "1 m", "nan", "inf", "١٠s"] {
+            #expect(TimeSpan(argument: wrong) == nil, "\(wrong)")
+        }
+    }
+
+    @Test("submit and generate take a deadline and refuse what is none") func deadlineOption() throws {
+        let submit = try SubmitCommand.parse(["a boat", "--deadline", "10m"])
+        #expect(submit.deadline?.seconds == 600)
+        #expect(try GenerateCommand.parse(["a boat", "--deadline", "90s"]).deadline?.seconds == 90)
+        #expect(try SubmitCommand.parse(["a boat"]).deadline == nil)
+        #expect(throws: (any Error).self) { try SubmitCommand.parse(["a boat", "--deadline", "soon"]) }
+    }
+
+    @Test("a status says when the deadline is, and how long until then") func deadlineLine() throws {
+        func line(_ fields: String, status: String = "queued") throws -> String? {
+            let json = #"{"id": "v", "status": "\#(status)"\#(fields)}"#
+            return StatusCommand.deadline(
+                of: try JSONDecoder().decode(VideoStatus.self, from: Data(json.utf8)), now: 1_700_000_000)
+        }
+        #expect(try line("") == nil)
+        #expect(try line(#", "x_deadline_at": 1700000090"#)?.hasPrefix("  deadline 2023-11-14T22:14:50Z, in 1") == true)
+        #expect(try line(#", "x_deadline_at": 1699999990"#) == "  deadline 2023-11-14T22:13:10Z")
+        #expect(try line(#", "x_deadline_at": 1700000090"#, status: "failed") == "  deadline 2023-11-14T22:14:50Z")
+    }
+
     @Test("listen addresses need a host and a port") func listenAddress() throws {
         #expect(try ListenAddress(parsing: "0.0.0.0:80").port == 80)
         for wrong in ["8080", ":8080", "host:", "host:70000", "host:x"] {

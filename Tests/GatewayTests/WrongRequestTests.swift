@@ -187,6 +187,29 @@ struct WrongRequestTests {
         #expect(submitted.allSatisfy { !$0.tenant.contains("one") && $0.tenant.utf8.count <= 16 })
     }
 
+    @Test("a deadline is a number of seconds, and one that cannot be kept is refused with the estimate")
+    func deadlines() async throws {
+        let fixture = try GatewayFixture()
+        let deadline = try #require(HTTPFields.Element.Name("Zoetrope-Deadline"))
+        try await fixture.testLive { client in
+            let body = #"{"prompt": "a"}"#
+            #expect(try await client.create(body, headers: [deadline: "90.5"]).status == .ok)
+            #expect(try await client.create(body).status == .ok)
+            for wrong in ["soon", "0", "-1", "nan", "1e9"] {
+                let answer = try await client.create(body, headers: [deadline: wrong])
+                #expect(answer.status == .badRequest, "\(wrong)")
+                #expect(try answer.code() == "deadline_invalid")
+            }
+            await fixture.service.fail(
+                with: Failure("deadline_unreachable", "the job would be ready in about 300 s, its deadline is in 60 s"))
+            let late = try await client.create(body, headers: [deadline: "60"])
+            #expect(late.status.code == 422)
+            #expect(try late.code() == "deadline_unreachable")
+            #expect(late.text.contains("about 300 s"))
+        }
+        #expect(await fixture.service.submitted.map(\.deadlineMilliseconds) == [90_500, 0])
+    }
+
     @Test("a page of another site may not start or stop jobs")
     func foreignOrigin() async throws {
         let fixture = try GatewayFixture()

@@ -36,7 +36,7 @@ enum Samples {
                     TaskInput(name: "latents", source: .task(name: "denoise", output: "latents")),
                     TaskInput(name: "init", source: .blob(ref)),
                 ], durableOutputs: true)
-        ])
+        ], deadlineMilliseconds: 90_000)
     static let status = JobStatus(
         job: "j-0001", state: .running, revision: 9, createdUnixMilliseconds: 1_790_000_000_000,
         finishedUnixMilliseconds: 1_790_000_060_000, priority: -1, queuePosition: 3, remainingMilliseconds: 90_000,
@@ -46,7 +46,8 @@ enum Samples {
                 name: "denoise", stage: "denoiser", state: .leased, worker: "host-1", attempt: 2, step: 12,
                 totalSteps: 50, elapsedMilliseconds: 60_000, remainingMilliseconds: 190_000, notes: ["prompt cut"])
         ],
-        outputs: [NamedRef(name: "mux.video", ref: ref)], errorCode: "numeric_fault", errorMessage: "NaN in latents")
+        outputs: [NamedRef(name: "mux.video", ref: ref)], errorCode: "numeric_fault", errorMessage: "NaN in latents",
+        deadlineUnixMilliseconds: 1_790_000_090_000)
     static let assign = Assign(
         lease: lease, attempt: 2, stage: "denoiser", model: "m", parameters: #"{"seed":1}"#,
         inputs: [NamedRef(name: "prompt_embeds", ref: ref)], durableOutputs: true, checkpoint: scalar,

@@ -56,9 +56,10 @@ final class BrokerBench {
     }
 
     /// The broker dies and starts again on its entries.
-    func restart() {
+    func restart(_ change: (inout BrokerConfiguration) -> Void = { _ in }) {
         var configuration = broker.configuration
         configuration.epoch += 1
+        change(&configuration)
         var records = Records()
         for entry in entries { records.apply(entry) }
         let names = JobNames(prefix: "epoch\(configuration.epoch)")

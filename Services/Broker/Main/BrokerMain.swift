@@ -57,9 +57,25 @@ struct BrokerCommand: AsyncParsableCommand {
     @Option(help: "Seconds without progress after which a task whose step time is unknown is given to another worker.")
     var stallSeconds: Double = 1800
 
+    @Option(help: "Unfinished jobs that are taken; more are refused with the time to come back.")
+    var queueLimit = 10_000
+
+    @Option(help: "Unfinished jobs of one tenant that are taken.")
+    var tenantLimit = 1000
+
+    @Option(help: "Tasks that may wait for each slot of a stage before the stage in front begins no more.")
+    var backlogLimit = 4
+
     @OptionGroup var logging: LoggingOptions
 
     func validate() throws {
+        for (name, value) in [
+            ("queue-limit", queueLimit), ("tenant-limit", tenantLimit), ("backlog-limit", backlogLimit),
+        ] {
+            guard (1...1_000_000).contains(value) else {
+                throw ValidationError("--\(name) \(value) is not within 1 and 1000000.")
+            }
+        }
         guard (0.1...86_400).contains(leaseSeconds) else {
             throw ValidationError("--lease-seconds \(leaseSeconds) is not within 0.1 and 86400.")
         }
@@ -89,6 +105,9 @@ struct BrokerCommand: AsyncParsableCommand {
         settings.beatMilliseconds = beatMilliseconds
         settings.retentionMilliseconds = UInt64(retentionHours * 3_600_000)
         settings.stallMilliseconds = UInt64(stallSeconds * 1000)
+        settings.queueLimit = queueLimit
+        settings.tenantLimit = tenantLimit
+        settings.backlogLimit = backlogLimit
         let logger = logging.logger(service: "broker")
         let broker = Broker(settings: settings, logger: logger) { addresses in announce(addresses) }
         try await Lifecycle.run([broker], logger: logger)

@@ -159,6 +159,10 @@ package actor Broker: Service {
         configuration.retentionMilliseconds = settings.retentionMilliseconds
         configuration.stallMilliseconds = settings.stallMilliseconds
         configuration.storeLocations = locations
+        configuration.boot = BootClock.run()
+        configuration.unfinishedJobLimit = settings.queueLimit
+        configuration.tenantJobLimit = settings.tenantLimit
+        configuration.backlogPerSlot = settings.backlogLimit
         return BrokerState(configuration: configuration, records: records, startedAt: BootClock.now()) {
             "video_" + SessionID.random().description
         }

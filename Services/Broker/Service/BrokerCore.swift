@@ -272,7 +272,8 @@ actor BrokerCore {
                 metadata: [
                     "job": "\(end.job)", "state": "\(end.state)", "code": "\(end.code)", "detail": "\(end.message)",
                 ])
-        case .checkpointCommitted, .jobForgotten: logger.debug("\(entry.kind)", metadata: ["job": "\(entry.job)"])
+        case .checkpointCommitted, .jobForgotten, .deadlineMoved:
+            logger.debug("\(entry.kind)", metadata: ["job": "\(entry.job)"])
         }
     }
 }

@@ -24,6 +24,11 @@ package struct BrokerSettings: Sendable {
     package var beatMilliseconds: UInt64 = 1000
     package var retentionMilliseconds: UInt64 = 168 * 3_600_000
     package var stallMilliseconds: UInt64 = 30 * 60_000
+    /// Unfinished jobs that are taken, in all and of one tenant.
+    package var queueLimit = 10_000
+    package var tenantLimit = 1000
+    /// Tasks that may wait at a stage for each of its slots before the stage in front begins no more.
+    package var backlogLimit = 4
 
     package init(runDirectory: RunDirectory, dataDirectory: String) {
         self.runDirectory = runDirectory

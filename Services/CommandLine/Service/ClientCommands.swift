@@ -28,6 +28,9 @@ package struct SubmitCommand: AsyncParsableCommand {
     @Option(help: "From -100 to 100; higher goes first, and a running job makes room at its next step.")
     package var priority = 0
 
+    @Option(help: "How long the video is wanted from now on, such as 90s, 10m or 1h30m; later the job fails.")
+    package var deadline: TimeSpan?
+
     package init() {}
 
     package func run() async throws {
@@ -35,7 +38,8 @@ package struct SubmitCommand: AsyncParsableCommand {
         fields["container"] = container
         let client = try GatewayClient(server: connection.server)
         let job = try await client.create(
-            JSONSerialization.data(withJSONObject: fields), idempotencyKey: idempotencyKey, priority: priority)
+            JSONSerialization.data(withJSONObject: fields), idempotencyKey: idempotencyKey, priority: priority,
+            deadline: deadline)
         Console.print(job.id)
     }
 }
@@ -60,8 +64,18 @@ package struct StatusCommand: AsyncParsableCommand {
         let status = try await client.status(id)
         Console.print(Self.line(status))
         for stage in status.stages { Console.print(ProgressDisplay.bar(stage) + "  \(stage.worker)") }
+        if let deadline = Self.deadline(of: status, now: Date().timeIntervalSince1970) { Console.print(deadline) }
         for note in status.notes { Console.print("  note: \(note)") }
         if let problem = status.error { Console.print("  \(problem.code): \(problem.message)") }
+    }
+
+    /// `  deadline 2026-01-01T12:00:00Z, in 90 s`; nil without one.
+    package static func deadline(of status: VideoStatus, now: Double) -> String? {
+        guard let at = status.deadlineAt else { return nil }
+        let text = "  deadline \(Date(timeIntervalSince1970: Double(at)).ISO8601Format())"
+        let left = Double(at) - now
+        guard !status.isTerminal, left > 0 else { return text }
+        return "\(text), in \(ProgressDisplay.duration(Int(left * 1000)))"
     }
 
     private static func line(_ status: VideoStatus) -> String {

@@ -34,14 +34,16 @@ package struct GatewayClient: Sendable {
     }
 
     /// `POST /v1/videos` with a JSON body.
+    /// - Parameter deadline: from now; the job fails when it is not done by then.
     package func create(
-        _ body: Data, idempotencyKey: String?, priority: Int = 0
+        _ body: Data, idempotencyKey: String?, priority: Int = 0, deadline: TimeSpan? = nil
     ) async throws(Failure) -> VideoStatus {
         var request = request("POST", "v1/videos")
         request.httpBody = body
         request.setValue("application/json", forHTTPHeaderField: "Content-Type")
         if let idempotencyKey { request.setValue(idempotencyKey, forHTTPHeaderField: "Idempotency-Key") }
         if priority != 0 { request.setValue("\(priority)", forHTTPHeaderField: "Zoetrope-Priority") }
+        if let deadline { request.setValue("\(deadline.seconds)", forHTTPHeaderField: "Zoetrope-Deadline") }
         return try decode(VideoStatus.self, from: try await checked(request))
     }
 

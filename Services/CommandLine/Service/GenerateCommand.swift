@@ -41,6 +41,9 @@ package struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "Seconds without a sign of life after which a worker's task goes to another.")
     package var leaseSeconds: Int = 5
 
+    @Option(help: "How long the video is wanted once all processes are up, such as 90s, 10m or 1h30m.")
+    package var deadline: TimeSpan?
+
     @Flag(help: "Keep the folder with the logs, the ledger and the stored tensors.")
     package var keepRunDirectory = false
 
@@ -83,7 +86,7 @@ package struct GenerateCommand: AsyncParsableCommand {
         let supervisor = ClusterSupervisor(plan: plan, logFolder: workspace.logs) { Console.note($0) }
         let run = GenerateRun(
             plan: plan, supervisor: supervisor, request: request, traits: traits, fields: fields, files: files,
-            latents: latents, intermediates: saveIntermediates, began: began)
+            latents: latents, intermediates: saveIntermediates, deadline: deadline, began: began)
         do {
             try await Interruption.stopping(supervisor) { try await run.perform() }
         } catch {

@@ -14,6 +14,7 @@ struct GenerateRun: Sendable {
     let files: OutputFiles
     let latents: Tensor?
     let intermediates: String?
+    let deadline: TimeSpan?
     let began: ContinuousClock.Instant
 
     func perform() async throws {
@@ -38,7 +39,7 @@ struct GenerateRun: Sendable {
         var body = fields
         if let latents { body["init_latents"] = try await client.upload(latents, name: "init_latents") }
         let job = try await client.create(
-            JSONSerialization.data(withJSONObject: body), idempotencyKey: UUID().uuidString)
+            JSONSerialization.data(withJSONObject: body), idempotencyKey: UUID().uuidString, deadline: deadline)
         var display = ProgressDisplay(isTerminal: Console.isTerminal) { Console.write($0) }
         var last = job
         for try await status in client.watch(job.id) {

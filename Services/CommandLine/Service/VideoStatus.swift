@@ -46,6 +46,8 @@ package struct VideoStatus: Sendable, Decodable {
     package var stages: [Stage]
     package var remainingMilliseconds: Int?
     package var queuePosition: Int?
+    /// Unix seconds.
+    package var deadlineAt: Int?
     /// Names of the tensors and files the job has stored so far (`denoise.latents`, `mux.video`).
     package var outputs: [String]
 
@@ -62,6 +64,7 @@ package struct VideoStatus: Sendable, Decodable {
         case stages = "x_stages"
         case remainingMilliseconds = "x_eta_ms"
         case queuePosition = "x_queue_position"
+        case deadlineAt = "x_deadline_at"
         case outputs = "x_outputs"
     }
 
@@ -82,6 +85,7 @@ package struct VideoStatus: Sendable, Decodable {
         stages = try values.decodeIfPresent([Stage].self, forKey: .stages) ?? []
         remainingMilliseconds = try values.decodeIfPresent(Int.self, forKey: .remainingMilliseconds)
         queuePosition = try values.decodeIfPresent(Int.self, forKey: .queuePosition)
+        deadlineAt = try values.decodeIfPresent(Int.self, forKey: .deadlineAt)
         outputs = try values.decodeIfPresent([String].self, forKey: .outputs) ?? []
     }
 

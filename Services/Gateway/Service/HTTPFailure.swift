@@ -34,6 +34,7 @@ package struct HTTPFailure: Error, Sendable {
         "input_missing": .gone,
         "overloaded": .tooManyRequests,
         "quota": .tooManyRequests,
+        "deadline_unreachable": .unprocessableContent,
         "draining": .serviceUnavailable,
         "worker_not_found": .notFound,
         "job_not_dead": .conflict,

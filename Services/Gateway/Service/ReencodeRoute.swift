@@ -18,7 +18,7 @@ struct ReencodeRoute: Sendable {
     private func reencode(_ request: Hummingbird.Request, _ context: BasicRequestContext) async throws -> Response {
         let job = try VideoRoutes.job(context)
         let draft = try await RequestBodyReader.draft(of: request)
-        let key = try SubmissionHeaders.idempotencyKey(request.headers)
+        let headers = try SubmissionHeaders(request.headers)
         let status = try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.status(job: job) }
         guard let latents = status.outputs.first(where: { $0.name == "denoise.latents" })?.ref else {
             throw HTTPFailure(
@@ -31,7 +31,8 @@ struct ReencodeRoute: Sendable {
             let original = try CanonicalJSON.decode(GenerationRequest.self, from: status.specification)
             return try JobGraph.reencode(
                 draft.reencoding(original, traits: traits), latents: latents, of: job, traits: traits,
-                idempotencyKey: key)
+                idempotencyKey: headers.idempotencyKey, tenant: headers.tenant, priority: headers.priority,
+                deadlineMilliseconds: headers.deadlineMilliseconds)
         }
         let accepted = try await HTTPFailure.fromBroker { () async throws(Failure) in
             try await service.submit(submit)

@@ -52,6 +52,8 @@ package struct VideoObject: Sendable, Encodable {
     /// Estimated time to the end in milliseconds; absent when not known.
     package var remainingMilliseconds: UInt64?
     package var queuePosition: UInt32
+    /// Unix seconds after which nobody wants the video; absent without a deadline.
+    package var deadlineAt: Int?
     package var request: GenerationRequest?
     /// Names of what the job has stored so far (`denoise.latents`, `mux.video`), for `/tensors/{name}`.
     package var outputs: [String]
@@ -64,6 +66,7 @@ package struct VideoObject: Sendable, Encodable {
         case stages = "x_stages"
         case remainingMilliseconds = "x_eta_ms"
         case queuePosition = "x_queue_position"
+        case deadlineAt = "x_deadline_at"
         case request = "x_request"
         case outputs = "x_outputs"
     }
@@ -86,6 +89,7 @@ package struct VideoObject: Sendable, Encodable {
         remainingMilliseconds =
             job.state.isTerminal || job.remainingMilliseconds == 0 ? nil : job.remainingMilliseconds
         queuePosition = job.queuePosition
+        deadlineAt = job.deadlineUnixMilliseconds == 0 ? nil : Int(job.deadlineUnixMilliseconds / 1000)
         self.request = request
         outputs = job.outputs.map(\.name)
     }

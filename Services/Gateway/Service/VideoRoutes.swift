@@ -36,13 +36,13 @@ struct VideoRoutes: Sendable {
         let draft = try await RequestBodyReader.draft(of: request)
         let generation = try HTTPFailure.badRequest { () throws(Failure) in try draft.resolved(for: traits) }
         let available = generation.upsamplePrompt ? try await upsamplerAvailable() : true
-        let key = try SubmissionHeaders.idempotencyKey(request.headers)
-        let priority = try SubmissionHeaders.priority(request.headers)
+        let headers = try SubmissionHeaders(request.headers)
         let latents = try await InitialLatents(service: service, traits: traits).reference(draft, for: generation)
         let submit = try HTTPFailure.badRequest { () throws(Failure) in
             try JobGraph.submit(
                 for: generation, traits: traits, initialLatents: latents, upsamplerAvailable: available,
-                idempotencyKey: key, tenant: SubmissionHeaders.tenant(request.headers), priority: priority)
+                idempotencyKey: headers.idempotencyKey, tenant: headers.tenant, priority: headers.priority,
+                deadlineMilliseconds: headers.deadlineMilliseconds)
         }
         let accepted = try await HTTPFailure.fromBroker { () async throws(Failure) in
             try await service.submit(submit)

@@ -496,10 +496,14 @@ struct  Zoetrope__Submit
   ProtobufCBinaryData specification;
   size_t n_tasks;
   Zoetrope__TaskSpecification **tasks;
+  /*
+   * From acceptance on: nobody wants the result later; 0 = no matter when.
+   */
+  uint64_t deadline_milliseconds;
 };
 #define ZOETROPE__SUBMIT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__submit__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0,NULL }
+    , {0,NULL}, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0,NULL, 0 }
 
 
 struct  Zoetrope__Accepted
@@ -563,10 +567,14 @@ struct  Zoetrope__JobStatus
   Zoetrope__NamedRef **outputs;
   ProtobufCBinaryData error_code;
   ProtobufCBinaryData error_message;
+  /*
+   * by the broker's present wall clock; 0 = none
+   */
+  uint64_t deadline_unix_milliseconds;
 };
 #define ZOETROPE__JOB_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__job_status__descriptor) \
-    , {0,NULL}, ZOETROPE__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, 0, 0, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, {0,NULL}, {0,NULL} }
+    , {0,NULL}, ZOETROPE__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, 0, 0, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, {0,NULL}, {0,NULL}, 0 }
 
 
 struct  Zoetrope__StatusPage

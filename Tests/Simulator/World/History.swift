@@ -113,6 +113,7 @@ struct History {
             finish(end.job, end.state)
             jobs[end.job]?.code = end.code
             jobs[end.job]?.lacksUpload = end.message.hasSuffix("serves init")
+        case .deadlineMoved: break
         case .jobForgotten(let id):
             guard let job = jobs[id] else { return }
             expect(job.end != nil, .durability, "unfinished job \(id) is forgotten")

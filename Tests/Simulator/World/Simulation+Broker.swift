@@ -63,6 +63,7 @@ extension Simulation {
         configuration.unfinishedJobLimit = shape.jobLimit
         configuration.tenantJobLimit = shape.tenantJobLimit
         configuration.preemptionMilliseconds = 1000
+        configuration.boot = "\(brokerBoot)"
         let records = ledger.load()
         history.compare(withLedger: records)
         let names = names
