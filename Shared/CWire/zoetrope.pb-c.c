@@ -637,6 +637,51 @@ void   zoetrope__beat__free_unpacked
   assert(message->base.descriptor == &zoetrope__beat__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   zoetrope__fetch_counters__init
+                     (Zoetrope__FetchCounters         *message)
+{
+  static const Zoetrope__FetchCounters init_value = ZOETROPE__FETCH_COUNTERS__INIT;
+  *message = init_value;
+}
+size_t zoetrope__fetch_counters__get_packed_size
+                     (const Zoetrope__FetchCounters *message)
+{
+  assert(message->base.descriptor == &zoetrope__fetch_counters__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__fetch_counters__pack
+                     (const Zoetrope__FetchCounters *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__fetch_counters__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__fetch_counters__pack_to_buffer
+                     (const Zoetrope__FetchCounters *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__fetch_counters__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__FetchCounters *
+       zoetrope__fetch_counters__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__FetchCounters *)
+     protobuf_c_message_unpack (&zoetrope__fetch_counters__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__fetch_counters__free_unpacked
+                     (Zoetrope__FetchCounters *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__fetch_counters__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   zoetrope__beat_acknowledgement__init
                      (Zoetrope__BeatAcknowledgement         *message)
 {
@@ -1717,6 +1762,141 @@ void   zoetrope__get__free_unpacked
   assert(message->base.descriptor == &zoetrope__get__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   zoetrope__memory_wish__init
+                     (Zoetrope__MemoryWish         *message)
+{
+  static const Zoetrope__MemoryWish init_value = ZOETROPE__MEMORY_WISH__INIT;
+  *message = init_value;
+}
+size_t zoetrope__memory_wish__get_packed_size
+                     (const Zoetrope__MemoryWish *message)
+{
+  assert(message->base.descriptor == &zoetrope__memory_wish__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__memory_wish__pack
+                     (const Zoetrope__MemoryWish *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__memory_wish__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__memory_wish__pack_to_buffer
+                     (const Zoetrope__MemoryWish *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__memory_wish__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__MemoryWish *
+       zoetrope__memory_wish__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__MemoryWish *)
+     protobuf_c_message_unpack (&zoetrope__memory_wish__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__memory_wish__free_unpacked
+                     (Zoetrope__MemoryWish *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__memory_wish__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__memory_invitation__init
+                     (Zoetrope__MemoryInvitation         *message)
+{
+  static const Zoetrope__MemoryInvitation init_value = ZOETROPE__MEMORY_INVITATION__INIT;
+  *message = init_value;
+}
+size_t zoetrope__memory_invitation__get_packed_size
+                     (const Zoetrope__MemoryInvitation *message)
+{
+  assert(message->base.descriptor == &zoetrope__memory_invitation__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__memory_invitation__pack
+                     (const Zoetrope__MemoryInvitation *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__memory_invitation__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__memory_invitation__pack_to_buffer
+                     (const Zoetrope__MemoryInvitation *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__memory_invitation__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__MemoryInvitation *
+       zoetrope__memory_invitation__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__MemoryInvitation *)
+     protobuf_c_message_unpack (&zoetrope__memory_invitation__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__memory_invitation__free_unpacked
+                     (Zoetrope__MemoryInvitation *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__memory_invitation__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__memory_slot__init
+                     (Zoetrope__MemorySlot         *message)
+{
+  static const Zoetrope__MemorySlot init_value = ZOETROPE__MEMORY_SLOT__INIT;
+  *message = init_value;
+}
+size_t zoetrope__memory_slot__get_packed_size
+                     (const Zoetrope__MemorySlot *message)
+{
+  assert(message->base.descriptor == &zoetrope__memory_slot__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__memory_slot__pack
+                     (const Zoetrope__MemorySlot *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__memory_slot__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__memory_slot__pack_to_buffer
+                     (const Zoetrope__MemorySlot *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__memory_slot__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__MemorySlot *
+       zoetrope__memory_slot__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__MemorySlot *)
+     protobuf_c_message_unpack (&zoetrope__memory_slot__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__memory_slot__free_unpacked
+                     (Zoetrope__MemorySlot *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__memory_slot__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   zoetrope__chunk__init
                      (Zoetrope__Chunk         *message)
 {
@@ -2392,7 +2572,7 @@ void   zoetrope__ticket_answer__free_unpacked
   assert(message->base.descriptor == &zoetrope__ticket_answer__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[50] =
+static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[52] =
 {
   {
     "session",
@@ -2899,6 +3079,30 @@ static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[50] 
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "memory_invitation",
+    74,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, memory_invitation),
+    &zoetrope__memory_invitation__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "memory_slot",
+    75,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, memory_slot),
+    &zoetrope__memory_slot__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "drain",
     80,
     PROTOBUF_C_LABEL_NONE,
@@ -3013,11 +3217,11 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   28,   /* field[28] = committed */
   27,   /* field[27] = complete */
   34,   /* field[34] = credit */
-  45,   /* field[45] = dead_page */
-  44,   /* field[44] = dead_query */
-  46,   /* field[46] = dead_retry */
-  42,   /* field[42] = drain */
-  43,   /* field[43] = draining */
+  47,   /* field[47] = dead_page */
+  46,   /* field[46] = dead_query */
+  48,   /* field[48] = dead_retry */
+  44,   /* field[44] = drain */
+  45,   /* field[45] = draining */
   11,   /* field[11] = error */
   17,   /* field[17] = event */
   29,   /* field[29] = fail */
@@ -3025,8 +3229,10 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   10,   /* field[10] = goodbye */
   5,   /* field[5] = hello */
   3,   /* field[3] = in_reply_to */
-  47,   /* field[47] = key_ring */
+  49,   /* field[49] = key_ring */
   30,   /* field[30] = lease_lost */
+  42,   /* field[42] = memory_invitation */
+  43,   /* field[43] = memory_slot */
   7,   /* field[7] = need_hello */
   40,   /* field[40] = not_here */
   37,   /* field[37] = put_chunk */
@@ -3041,8 +3247,8 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   35,   /* field[35] = stop */
   39,   /* field[39] = stored */
   12,   /* field[12] = submit */
-  49,   /* field[49] = ticket */
-  48,   /* field[48] = ticket_request */
+  51,   /* field[51] = ticket */
+  50,   /* field[50] = ticket_request */
   4,   /* field[4] = trace */
   16,   /* field[16] = watch */
   6,   /* field[6] = welcome */
@@ -3054,9 +3260,9 @@ static const ProtobufCIntRange zoetrope__envelope__number_ranges[7 + 1] =
   { 32, 12 },
   { 48, 23 },
   { 64, 32 },
-  { 80, 42 },
-  { 96, 47 },
-  { 0, 50 }
+  { 80, 44 },
+  { 96, 49 },
+  { 0, 52 }
 };
 const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
 {
@@ -3066,7 +3272,7 @@ const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
   "Zoetrope__Envelope",
   "zoetrope",
   sizeof(Zoetrope__Envelope),
-  50,
+  52,
   zoetrope__envelope__field_descriptors,
   zoetrope__envelope__field_indices_by_name,
   7,  zoetrope__envelope__number_ranges,
@@ -3861,7 +4067,7 @@ const ProtobufCMessageDescriptor zoetrope__running_task__descriptor =
   (ProtobufCMessageInit) zoetrope__running_task__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[3] =
+static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[4] =
 {
   {
     "free_slots",
@@ -3899,16 +4105,30 @@ static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[3] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "fetched",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Beat, fetched),
+    &zoetrope__fetch_counters__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__beat__field_indices_by_name[] = {
+  3,   /* field[3] = fetched */
   0,   /* field[0] = free_slots */
   1,   /* field[1] = running */
   2,   /* field[2] = store_bytes */
 };
-static const ProtobufCIntRange zoetrope__beat__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__beat__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 20, 3 },
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor zoetrope__beat__descriptor =
 {
@@ -3918,11 +4138,101 @@ const ProtobufCMessageDescriptor zoetrope__beat__descriptor =
   "Zoetrope__Beat",
   "zoetrope",
   sizeof(Zoetrope__Beat),
-  3,
+  4,
   zoetrope__beat__field_descriptors,
   zoetrope__beat__field_indices_by_name,
-  1,  zoetrope__beat__number_ranges,
+  2,  zoetrope__beat__number_ranges,
   (ProtobufCMessageInit) zoetrope__beat__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__fetch_counters__field_descriptors[5] =
+{
+  {
+    "memory_blobs",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__FetchCounters, memory_blobs),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "memory_bytes",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__FetchCounters, memory_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "socket_blobs",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__FetchCounters, socket_blobs),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "socket_bytes",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__FetchCounters, socket_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "fallbacks",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__FetchCounters, fallbacks),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__fetch_counters__field_indices_by_name[] = {
+  4,   /* field[4] = fallbacks */
+  0,   /* field[0] = memory_blobs */
+  1,   /* field[1] = memory_bytes */
+  2,   /* field[2] = socket_blobs */
+  3,   /* field[3] = socket_bytes */
+};
+static const ProtobufCIntRange zoetrope__fetch_counters__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor zoetrope__fetch_counters__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.FetchCounters",
+  "FetchCounters",
+  "Zoetrope__FetchCounters",
+  "zoetrope",
+  sizeof(Zoetrope__FetchCounters),
+  5,
+  zoetrope__fetch_counters__field_descriptors,
+  zoetrope__fetch_counters__field_indices_by_name,
+  1,  zoetrope__fetch_counters__number_ranges,
+  (ProtobufCMessageInit) zoetrope__fetch_counters__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor zoetrope__beat_acknowledgement__field_descriptors[3] =
@@ -5055,7 +5365,7 @@ const ProtobufCMessageDescriptor zoetrope__cancel_outcome__descriptor =
   (ProtobufCMessageInit) zoetrope__cancel_outcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptors[6] =
+static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptors[7] =
 {
   {
     "worker",
@@ -5129,11 +5439,24 @@ static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "fetched",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__ClusterWorker, fetched),
+    &zoetrope__fetch_counters__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__cluster_worker__field_indices_by_name[] = {
   3,   /* field[3] = busy */
   1,   /* field[1] = capabilities */
   5,   /* field[5] = draining */
+  6,   /* field[6] = fetched */
   4,   /* field[4] = milliseconds_since_beat */
   2,   /* field[2] = slots */
   0,   /* field[0] = worker */
@@ -5142,7 +5465,7 @@ static const ProtobufCIntRange zoetrope__cluster_worker__number_ranges[2 + 1] =
 {
   { 1, 0 },
   { 20, 5 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
 {
@@ -5152,7 +5475,7 @@ const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
   "Zoetrope__ClusterWorker",
   "zoetrope",
   sizeof(Zoetrope__ClusterWorker),
-  6,
+  7,
   zoetrope__cluster_worker__field_descriptors,
   zoetrope__cluster_worker__field_indices_by_name,
   2,  zoetrope__cluster_worker__number_ranges,
@@ -5789,7 +6112,7 @@ const ProtobufCMessageDescriptor zoetrope__revoke__descriptor =
   (ProtobufCMessageInit) zoetrope__revoke__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__get__field_descriptors[5] =
+static const ProtobufCFieldDescriptor zoetrope__get__field_descriptors[6] =
 {
   {
     "digest",
@@ -5851,10 +6174,23 @@ static const ProtobufCFieldDescriptor zoetrope__get__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "memory",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Get, memory),
+    &zoetrope__memory_wish__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__get__field_indices_by_name[] = {
   0,   /* field[0] = digest */
   2,   /* field[2] = length */
+  5,   /* field[5] = memory */
   1,   /* field[1] = offset */
   4,   /* field[4] = ticket */
   3,   /* field[3] = window */
@@ -5863,7 +6199,7 @@ static const ProtobufCIntRange zoetrope__get__number_ranges[2 + 1] =
 {
   { 1, 0 },
   { 20, 4 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor zoetrope__get__descriptor =
 {
@@ -5873,11 +6209,203 @@ const ProtobufCMessageDescriptor zoetrope__get__descriptor =
   "Zoetrope__Get",
   "zoetrope",
   sizeof(Zoetrope__Get),
-  5,
+  6,
   zoetrope__get__field_descriptors,
   zoetrope__get__field_indices_by_name,
   2,  zoetrope__get__number_ranges,
   (ProtobufCMessageInit) zoetrope__get__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__memory_wish__field_descriptors[1] =
+{
+  {
+    "proof",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemoryWish, proof),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__memory_wish__field_indices_by_name[] = {
+  0,   /* field[0] = proof */
+};
+static const ProtobufCIntRange zoetrope__memory_wish__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor zoetrope__memory_wish__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.MemoryWish",
+  "MemoryWish",
+  "Zoetrope__MemoryWish",
+  "zoetrope",
+  sizeof(Zoetrope__MemoryWish),
+  1,
+  zoetrope__memory_wish__field_descriptors,
+  zoetrope__memory_wish__field_indices_by_name,
+  1,  zoetrope__memory_wish__number_ranges,
+  (ProtobufCMessageInit) zoetrope__memory_wish__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__memory_invitation__field_descriptors[3] =
+{
+  {
+    "digest",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemoryInvitation, digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "socket",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemoryInvitation, socket),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "token",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemoryInvitation, token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__memory_invitation__field_indices_by_name[] = {
+  0,   /* field[0] = digest */
+  1,   /* field[1] = socket */
+  2,   /* field[2] = token */
+};
+static const ProtobufCIntRange zoetrope__memory_invitation__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor zoetrope__memory_invitation__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.MemoryInvitation",
+  "MemoryInvitation",
+  "Zoetrope__MemoryInvitation",
+  "zoetrope",
+  sizeof(Zoetrope__MemoryInvitation),
+  3,
+  zoetrope__memory_invitation__field_descriptors,
+  zoetrope__memory_invitation__field_indices_by_name,
+  1,  zoetrope__memory_invitation__number_ranges,
+  (ProtobufCMessageInit) zoetrope__memory_invitation__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__memory_slot__field_descriptors[5] =
+{
+  {
+    "digest",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemorySlot, digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "slot",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemorySlot, slot),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "generation",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemorySlot, generation),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "offset",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemorySlot, offset),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "length",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__MemorySlot, length),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__memory_slot__field_indices_by_name[] = {
+  0,   /* field[0] = digest */
+  2,   /* field[2] = generation */
+  4,   /* field[4] = length */
+  3,   /* field[3] = offset */
+  1,   /* field[1] = slot */
+};
+static const ProtobufCIntRange zoetrope__memory_slot__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor zoetrope__memory_slot__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.MemorySlot",
+  "MemorySlot",
+  "Zoetrope__MemorySlot",
+  "zoetrope",
+  sizeof(Zoetrope__MemorySlot),
+  5,
+  zoetrope__memory_slot__field_descriptors,
+  zoetrope__memory_slot__field_indices_by_name,
+  1,  zoetrope__memory_slot__number_ranges,
+  (ProtobufCMessageInit) zoetrope__memory_slot__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor zoetrope__chunk__field_descriptors[4] =

@@ -55,6 +55,14 @@ enum Bounds {
         }
     }
 
+    /// Proofs and tokens of shared memory have one length.
+    static func check(secret bytes: Int, _ field: String) throws(Failure) {
+        guard bytes == MemoryWish.proofBytes else {
+            throw Failure(
+                "malformed", "\(field) has \(bytes) bytes; it must have \(MemoryWish.proofBytes)", field: field)
+        }
+    }
+
     /// A plain file name: it is joined to the run directory of whoever receives it.
     static func check(socket: String, _ field: String) throws(Failure) {
         guard !socket.isEmpty, socket != ".", socket != "..", !socket.utf8.contains(UInt8(ascii: "/")) else {

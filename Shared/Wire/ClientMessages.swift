@@ -221,11 +221,13 @@ package struct ClusterStatus: Sendable, Hashable {
         package var millisecondsSinceBeat: UInt64
         /// Gets no new task and leaves when it is empty.
         package var isDraining: Bool
+        package var fetched: FetchCounters
 
         package init(
             worker: String, capabilities: [Capability], slots: UInt32, busy: UInt32, millisecondsSinceBeat: UInt64,
-            isDraining: Bool = false
+            isDraining: Bool = false, fetched: FetchCounters = FetchCounters()
         ) {
+            self.fetched = fetched
             self.worker = worker
             self.capabilities = capabilities
             self.slots = slots

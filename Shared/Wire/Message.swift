@@ -42,6 +42,8 @@ package enum Message: Sendable, Hashable {
     case stored(Digest)
     case notHere(Digest)
     case busy(retryAfterMilliseconds: UInt32)
+    case memoryInvitation(MemoryInvitation)
+    case memorySlot(MemorySlot)
     // Administration 0x05xx
     case drain(Drain)
     case draining(Draining)

@@ -55,6 +55,8 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
     case stored = 0x0408
     case notHere = 0x0409
     case busy = 0x040a
+    case memoryInvitation = 0x040b
+    case memorySlot = 0x040c
 
     case drain = 0x0501
     case draining = 0x0502
@@ -106,6 +108,8 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
         case .stored: "STORED"
         case .notHere: "NOT_HERE"
         case .busy: "BUSY"
+        case .memoryInvitation: "MEMORY_INVITATION"
+        case .memorySlot: "MEMORY_SLOT"
         case .drain: "DRAIN"
         case .draining: "DRAINING"
         case .deadQuery: "DEAD_QUERY"
@@ -129,7 +133,7 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
         case .clusterQuery, .ticketRequest: [.client, .worker]
         case .submit, .query, .watch, .cancel, .clientHello, .drain, .deadQuery, .deadRetry: .client
         case .get, .stop, .putOpen, .putChunk, .putDone: .consumer
-        case .chunk, .stored, .notHere, .busy: .store
+        case .chunk, .stored, .notHere, .busy, .memoryInvitation, .memorySlot: .store
         case .credit: [.store, .consumer]
         }
     }
@@ -181,6 +185,8 @@ extension Message {
         case .stored: .stored
         case .notHere: .notHere
         case .busy: .busy
+        case .memoryInvitation: .memoryInvitation
+        case .memorySlot: .memorySlot
         case .drain: .drain
         case .draining: .draining
         case .deadQuery: .deadQuery

@@ -141,6 +141,7 @@ extension Packer {
         result.pointee.busy = worker.busy
         result.pointee.milliseconds_since_beat = worker.millisecondsSinceBeat
         result.pointee.draining = worker.isDraining ? 1 : 0
+        result.pointee.fetched = try fetchCounters(worker.fetched)
         return result
     }
 

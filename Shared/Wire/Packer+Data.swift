@@ -10,7 +10,38 @@ extension Packer {
         result.pointee.length = get.length
         result.pointee.window = get.window
         if let ticket = get.ticket { result.pointee.ticket = try bytes(ticket.bytes) }
+        if let memory = get.memory {
+            let wish = try make(zoetrope__memory_wish__init)
+            if !memory.proof.isEmpty { wish.pointee.proof = try secret(memory.proof, "get.memory.proof") }
+            result.pointee.memory = wish
+        }
         return result
+    }
+
+    func memoryInvitation(
+        _ invitation: MemoryInvitation
+    ) throws(Failure) -> UnsafeMutablePointer<Zoetrope__MemoryInvitation> {
+        try Bounds.check(socket: invitation.socket, "memory_invitation.socket")
+        let result = try make(zoetrope__memory_invitation__init)
+        result.pointee.digest = try digest(invitation.digest)
+        result.pointee.socket = try text(invitation.socket, "memory_invitation.socket")
+        result.pointee.token = try secret(invitation.token, "memory_invitation.token")
+        return result
+    }
+
+    func memorySlot(_ slot: MemorySlot) throws(Failure) -> UnsafeMutablePointer<Zoetrope__MemorySlot> {
+        let result = try make(zoetrope__memory_slot__init)
+        result.pointee.digest = try digest(slot.digest)
+        result.pointee.slot = slot.slot
+        result.pointee.generation = slot.generation
+        result.pointee.offset = slot.offset
+        result.pointee.length = slot.length
+        return result
+    }
+
+    private func secret(_ secret: [UInt8], _ field: String) throws(Failure) -> ProtobufCBinaryData {
+        try Bounds.check(secret: secret.count, field)
+        return try bytes(secret)
     }
 
     func chunk(_ chunk: Chunk) throws(Failure) -> UnsafeMutablePointer<Zoetrope__Chunk> {

@@ -162,6 +162,12 @@ extension Packer {
         case .busy(let milliseconds):
             envelope.pointee.busy = try busy(retryAfterMilliseconds: milliseconds)
             envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_BUSY
+        case .memoryInvitation(let body):
+            envelope.pointee.memory_invitation = try memoryInvitation(body)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_MEMORY_INVITATION
+        case .memorySlot(let body):
+            envelope.pointee.memory_slot = try memorySlot(body)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_MEMORY_SLOT
         default: return false
         }
         return true

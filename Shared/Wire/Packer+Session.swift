@@ -49,6 +49,21 @@ extension Packer {
         result.pointee.running = try list(
             beat.running, "beat.running", limit: Limits.runningTasksPerWorker, runningTask)
         result.pointee.store_bytes = beat.storeBytes
+        result.pointee.fetched = try fetchCounters(beat.fetched)
+        return result
+    }
+
+    /// Nothing where nothing was fetched.
+    func fetchCounters(
+        _ counters: FetchCounters
+    ) throws(Failure) -> UnsafeMutablePointer<Zoetrope__FetchCounters>? {
+        guard counters != FetchCounters() else { return nil }
+        let result = try make(zoetrope__fetch_counters__init)
+        result.pointee.memory_blobs = counters.memoryBlobs
+        result.pointee.memory_bytes = counters.memoryBytes
+        result.pointee.socket_blobs = counters.socketBlobs
+        result.pointee.socket_bytes = counters.socketBytes
+        result.pointee.fallbacks = counters.fallbacks
         return result
     }
 

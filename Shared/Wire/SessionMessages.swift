@@ -76,17 +76,44 @@ package struct RunningTask: Sendable, Hashable {
     }
 }
 
+/// What a worker has fetched since it started, and over which way.
+package struct FetchCounters: Sendable, Hashable {
+    /// Blobs that came through shared memory, and their bytes.
+    package var memoryBlobs: UInt64
+    package var memoryBytes: UInt64
+    /// Blobs that came over a socket, and their bytes.
+    package var socketBlobs: UInt64
+    package var socketBytes: UInt64
+    /// Those of the latter that shared memory was tried for.
+    package var fallbacks: UInt64
+
+    package init(
+        memoryBlobs: UInt64 = 0, memoryBytes: UInt64 = 0, socketBlobs: UInt64 = 0, socketBytes: UInt64 = 0,
+        fallbacks: UInt64 = 0
+    ) {
+        self.memoryBlobs = memoryBlobs
+        self.memoryBytes = memoryBytes
+        self.socketBlobs = socketBlobs
+        self.socketBytes = socketBytes
+        self.fallbacks = fallbacks
+    }
+}
+
 /// Worker → broker: absolute state, newest `Envelope.sequence` wins. Lost, doubled or reordered beats heal at the
 /// next.
 package struct Beat: Sendable, Hashable {
     package var freeSlots: UInt32
     package var running: [RunningTask]
     package var storeBytes: UInt64
+    package var fetched: FetchCounters
 
-    package init(freeSlots: UInt32, running: [RunningTask], storeBytes: UInt64) {
+    package init(
+        freeSlots: UInt32, running: [RunningTask], storeBytes: UInt64, fetched: FetchCounters = FetchCounters()
+    ) {
         self.freeSlots = freeSlots
         self.running = running
         self.storeBytes = storeBytes
+        self.fetched = fetched
     }
 }
 

@@ -113,7 +113,7 @@ extension Unpacker {
                 raw.n_capabilities, raw.capabilities, "cluster.capabilities", limit: Limits.capabilitiesPerWorker,
                 capability),
             slots: raw.slots, busy: raw.busy, millisecondsSinceBeat: raw.milliseconds_since_beat,
-            isDraining: raw.draining != 0)
+            isDraining: raw.draining != 0, fetched: try fetchCounters(raw.fetched))
     }
 
     func clusterStatus(_ raw: Zoetrope__ClusterStatus) throws(Failure) -> ClusterStatus {

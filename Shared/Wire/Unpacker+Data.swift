@@ -7,7 +7,29 @@ extension Unpacker {
         try visit(raw.base)
         return Get(
             digest: try digest(raw.digest), offset: raw.offset, length: raw.length, window: raw.window,
-            ticket: try ticket(raw.ticket))
+            ticket: try ticket(raw.ticket), memory: try memoryWish(raw.memory))
+    }
+
+    private func memoryWish(_ raw: UnsafeMutablePointer<Zoetrope__MemoryWish>?) throws(Failure) -> MemoryWish? {
+        guard let raw = raw?.pointee else { return nil }
+        try visit(raw.base)
+        if raw.proof.len > 0 { try Bounds.check(secret: raw.proof.len, "get.memory.proof") }
+        return MemoryWish(proof: bytes(raw.proof))
+    }
+
+    func memoryInvitation(_ raw: Zoetrope__MemoryInvitation) throws(Failure) -> MemoryInvitation {
+        try visit(raw.base)
+        let socket = try text(raw.socket, "memory_invitation.socket")
+        try Bounds.check(socket: socket, "memory_invitation.socket")
+        try Bounds.check(secret: raw.token.len, "memory_invitation.token")
+        return MemoryInvitation(digest: try digest(raw.digest), socket: socket, token: bytes(raw.token))
+    }
+
+    func memorySlot(_ raw: Zoetrope__MemorySlot) throws(Failure) -> MemorySlot {
+        try visit(raw.base)
+        return MemorySlot(
+            digest: try digest(raw.digest), slot: raw.slot, generation: raw.generation, offset: raw.offset,
+            length: raw.length)
     }
 
     func chunk(_ raw: Zoetrope__Chunk) throws(Failure) -> Chunk {

@@ -118,6 +118,10 @@ extension Unpacker {
             return .notHere(try blobName(required(raw.not_here, "not_here")))
         case ZOETROPE__ENVELOPE__BODY_BUSY:
             return .busy(retryAfterMilliseconds: try busy(required(raw.busy, "busy")))
+        case ZOETROPE__ENVELOPE__BODY_MEMORY_INVITATION:
+            return .memoryInvitation(try memoryInvitation(required(raw.memory_invitation, "memory_invitation")))
+        case ZOETROPE__ENVELOPE__BODY_MEMORY_SLOT:
+            return .memorySlot(try memorySlot(required(raw.memory_slot, "memory_slot")))
         default: return nil
         }
     }

@@ -41,7 +41,15 @@ extension Unpacker {
             freeSlots: raw.free_slots,
             running: try list(
                 raw.n_running, raw.running, "beat.running", limit: Limits.runningTasksPerWorker, runningTask),
-            storeBytes: raw.store_bytes)
+            storeBytes: raw.store_bytes, fetched: try fetchCounters(raw.fetched))
+    }
+
+    func fetchCounters(_ raw: UnsafeMutablePointer<Zoetrope__FetchCounters>?) throws(Failure) -> FetchCounters {
+        guard let raw = raw?.pointee else { return FetchCounters() }
+        try visit(raw.base)
+        return FetchCounters(
+            memoryBlobs: raw.memory_blobs, memoryBytes: raw.memory_bytes, socketBlobs: raw.socket_blobs,
+            socketBytes: raw.socket_bytes, fallbacks: raw.fallbacks)
     }
 
     func beatAcknowledgement(_ raw: Zoetrope__BeatAcknowledgement) throws(Failure) -> BeatAcknowledgement {

@@ -25,7 +25,8 @@ enum Samples {
         running: [
             RunningTask(task: lease.task, fence: 7, step: 12, totalSteps: 50, millisecondsSinceProgress: 4000)
         ],
-        storeBytes: 1 << 40)
+        storeBytes: 1 << 40,
+        fetched: FetchCounters(memoryBlobs: 1, memoryBytes: 2 << 40, socketBlobs: 3, socketBytes: 4, fallbacks: 5))
     static let submit = Submit(
         idempotencyKey: "key-1", requestDigest: digest(3), tenant: "studio", priority: -5,
         specification: #"{"prompt":"一只猫 🐈"}"#,
@@ -85,7 +86,7 @@ enum Samples {
                 workers: [
                     .init(
                         worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300,
-                        isDraining: true)
+                        isDraining: true, fetched: beat.fetched)
                 ], queuedJobs: 4, runningJobs: 1, isDraining: true)),
         .clientHello, .assign(assign), .refuse(Refuse(lease: lease, code: "busy")),
         .checkpoint(CheckpointReport(lease: lease, step: 12, ref: ref)),
@@ -100,10 +101,18 @@ enum Samples {
                 lease: lease, code: "input_missing", message: "frames are gone", retry: .otherWorker,
                 missingInputs: ["frames"])),
         .leaseLost(lease), .revoke(Revoke(lease: lease, reason: "preempted", yields: true)),
-        .get(Get(digest: digest(7), offset: 1, length: 2, window: 3)), .chunk(chunk),
+        .get(
+            Get(
+                digest: digest(7), offset: 1, length: 2, window: 3,
+                ticket: ticketKey.issue(ticketTerms, fence: 7, expiresAtUnixMilliseconds: 1_790_000_060_000),
+                memory: MemoryWish(proof: digest(16).bytes))), .chunk(chunk),
         .credit(Credit(digest: digest(8), bytes: 1 << 20)), .stop(digest(9)),
         .putOpen(PutOpen(digest: digest(10), size: 1 << 33)), .putChunk(chunk), .putDone(digest(11)),
         .stored(digest(12)), .notHere(digest(13)), .busy(retryAfterMilliseconds: 100),
+        .memoryInvitation(
+            MemoryInvitation(digest: digest(17), socket: "memory-0011.sock", token: digest(18).bytes)),
+        .memorySlot(
+            MemorySlot(digest: digest(19), slot: 5, generation: 1 << 33, offset: 8192, length: 1 << 26)),
         .drain(Drain(worker: "host-1/denoiser-0", stage: "denoiser", broker: true, resume: true)),
         .draining(Draining(workers: ["host-1/denoiser-0", "host-2"], broker: true)),
         .deadQuery(DeadQuery(job: "", before: "j-0002", limit: 4)),

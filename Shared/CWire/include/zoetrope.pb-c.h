@@ -29,6 +29,7 @@ typedef struct Zoetrope__Hello Zoetrope__Hello;
 typedef struct Zoetrope__Welcome Zoetrope__Welcome;
 typedef struct Zoetrope__RunningTask Zoetrope__RunningTask;
 typedef struct Zoetrope__Beat Zoetrope__Beat;
+typedef struct Zoetrope__FetchCounters Zoetrope__FetchCounters;
 typedef struct Zoetrope__BeatAcknowledgement Zoetrope__BeatAcknowledgement;
 typedef struct Zoetrope__ErrorReply Zoetrope__ErrorReply;
 typedef struct Zoetrope__TaskOutput Zoetrope__TaskOutput;
@@ -53,6 +54,9 @@ typedef struct Zoetrope__Complete Zoetrope__Complete;
 typedef struct Zoetrope__Fail Zoetrope__Fail;
 typedef struct Zoetrope__Revoke Zoetrope__Revoke;
 typedef struct Zoetrope__Get Zoetrope__Get;
+typedef struct Zoetrope__MemoryWish Zoetrope__MemoryWish;
+typedef struct Zoetrope__MemoryInvitation Zoetrope__MemoryInvitation;
+typedef struct Zoetrope__MemorySlot Zoetrope__MemorySlot;
 typedef struct Zoetrope__Chunk Zoetrope__Chunk;
 typedef struct Zoetrope__Credit Zoetrope__Credit;
 typedef struct Zoetrope__BlobName Zoetrope__BlobName;
@@ -141,6 +145,8 @@ typedef enum {
   ZOETROPE__ENVELOPE__BODY_STORED = 71,
   ZOETROPE__ENVELOPE__BODY_NOT_HERE = 72,
   ZOETROPE__ENVELOPE__BODY_BUSY = 73,
+  ZOETROPE__ENVELOPE__BODY_MEMORY_INVITATION = 74,
+  ZOETROPE__ENVELOPE__BODY_MEMORY_SLOT = 75,
   ZOETROPE__ENVELOPE__BODY_DRAIN = 80,
   ZOETROPE__ENVELOPE__BODY_DRAINING = 81,
   ZOETROPE__ENVELOPE__BODY_DEAD_QUERY = 82,
@@ -199,6 +205,8 @@ struct  Zoetrope__Envelope
     Zoetrope__BlobName *stored;
     Zoetrope__BlobName *not_here;
     Zoetrope__Busy *busy;
+    Zoetrope__MemoryInvitation *memory_invitation;
+    Zoetrope__MemorySlot *memory_slot;
     Zoetrope__Drain *drain;
     Zoetrope__Draining *draining;
     Zoetrope__DeadQuery *dead_query;
@@ -406,10 +414,31 @@ struct  Zoetrope__Beat
   size_t n_running;
   Zoetrope__RunningTask **running;
   uint64_t store_bytes;
+  Zoetrope__FetchCounters *fetched;
 };
 #define ZOETROPE__BEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__beat__descriptor) \
-    , 0, 0,NULL, 0 }
+    , 0, 0,NULL, 0, NULL }
+
+
+/*
+ * What a worker has fetched since it started, and how.
+ */
+struct  Zoetrope__FetchCounters
+{
+  ProtobufCMessage base;
+  uint64_t memory_blobs;
+  uint64_t memory_bytes;
+  uint64_t socket_blobs;
+  uint64_t socket_bytes;
+  /*
+   * blobs that came over the socket although shared memory was tried
+   */
+  uint64_t fallbacks;
+};
+#define ZOETROPE__FETCH_COUNTERS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__fetch_counters__descriptor) \
+    , 0, 0, 0, 0, 0 }
 
 
 struct  Zoetrope__BeatAcknowledgement
@@ -631,10 +660,11 @@ struct  Zoetrope__ClusterWorker
   uint32_t busy;
   uint64_t milliseconds_since_beat;
   protobuf_c_boolean draining;
+  Zoetrope__FetchCounters *fetched;
 };
 #define ZOETROPE__CLUSTER_WORKER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__cluster_worker__descriptor) \
-    , {0,NULL}, 0,NULL, 0, 0, 0, 0 }
+    , {0,NULL}, 0,NULL, 0, 0, 0, 0, NULL }
 
 
 struct  Zoetrope__ClusterStatus
@@ -761,10 +791,56 @@ struct  Zoetrope__Get
   uint64_t length;
   uint32_t window;
   ProtobufCBinaryData ticket;
+  /*
+   * the blob may come through shared memory
+   */
+  Zoetrope__MemoryWish *memory;
 };
 #define ZOETROPE__GET__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__get__descriptor) \
-    , {0,NULL}, 0, 0, 0, {0,NULL} }
+    , {0,NULL}, 0, 0, 0, {0,NULL}, NULL }
+
+
+struct  Zoetrope__MemoryWish
+{
+  ProtobufCMessage base;
+  /*
+   * what the holder's memory says; empty: show me how to see it
+   */
+  ProtobufCBinaryData proof;
+};
+#define ZOETROPE__MEMORY_WISH__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__memory_wish__descriptor) \
+    , {0,NULL} }
+
+
+struct  Zoetrope__MemoryInvitation
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData digest;
+  /*
+   * a file name in the run directory, no slash
+   */
+  ProtobufCBinaryData socket;
+  ProtobufCBinaryData token;
+};
+#define ZOETROPE__MEMORY_INVITATION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__memory_invitation__descriptor) \
+    , {0,NULL}, {0,NULL}, {0,NULL} }
+
+
+struct  Zoetrope__MemorySlot
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData digest;
+  uint32_t slot;
+  uint64_t generation;
+  uint64_t offset;
+  uint64_t length;
+};
+#define ZOETROPE__MEMORY_SLOT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__memory_slot__descriptor) \
+    , {0,NULL}, 0, 0, 0, 0 }
 
 
 struct  Zoetrope__Chunk
@@ -1266,6 +1342,25 @@ Zoetrope__Beat *
 void   zoetrope__beat__free_unpacked
                      (Zoetrope__Beat *message,
                       ProtobufCAllocator *allocator);
+/* Zoetrope__FetchCounters methods */
+void   zoetrope__fetch_counters__init
+                     (Zoetrope__FetchCounters         *message);
+size_t zoetrope__fetch_counters__get_packed_size
+                     (const Zoetrope__FetchCounters   *message);
+size_t zoetrope__fetch_counters__pack
+                     (const Zoetrope__FetchCounters   *message,
+                      uint8_t             *out);
+size_t zoetrope__fetch_counters__pack_to_buffer
+                     (const Zoetrope__FetchCounters   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__FetchCounters *
+       zoetrope__fetch_counters__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__fetch_counters__free_unpacked
+                     (Zoetrope__FetchCounters *message,
+                      ProtobufCAllocator *allocator);
 /* Zoetrope__BeatAcknowledgement methods */
 void   zoetrope__beat_acknowledgement__init
                      (Zoetrope__BeatAcknowledgement         *message);
@@ -1722,6 +1817,63 @@ Zoetrope__Get *
 void   zoetrope__get__free_unpacked
                      (Zoetrope__Get *message,
                       ProtobufCAllocator *allocator);
+/* Zoetrope__MemoryWish methods */
+void   zoetrope__memory_wish__init
+                     (Zoetrope__MemoryWish         *message);
+size_t zoetrope__memory_wish__get_packed_size
+                     (const Zoetrope__MemoryWish   *message);
+size_t zoetrope__memory_wish__pack
+                     (const Zoetrope__MemoryWish   *message,
+                      uint8_t             *out);
+size_t zoetrope__memory_wish__pack_to_buffer
+                     (const Zoetrope__MemoryWish   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__MemoryWish *
+       zoetrope__memory_wish__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__memory_wish__free_unpacked
+                     (Zoetrope__MemoryWish *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__MemoryInvitation methods */
+void   zoetrope__memory_invitation__init
+                     (Zoetrope__MemoryInvitation         *message);
+size_t zoetrope__memory_invitation__get_packed_size
+                     (const Zoetrope__MemoryInvitation   *message);
+size_t zoetrope__memory_invitation__pack
+                     (const Zoetrope__MemoryInvitation   *message,
+                      uint8_t             *out);
+size_t zoetrope__memory_invitation__pack_to_buffer
+                     (const Zoetrope__MemoryInvitation   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__MemoryInvitation *
+       zoetrope__memory_invitation__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__memory_invitation__free_unpacked
+                     (Zoetrope__MemoryInvitation *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__MemorySlot methods */
+void   zoetrope__memory_slot__init
+                     (Zoetrope__MemorySlot         *message);
+size_t zoetrope__memory_slot__get_packed_size
+                     (const Zoetrope__MemorySlot   *message);
+size_t zoetrope__memory_slot__pack
+                     (const Zoetrope__MemorySlot   *message,
+                      uint8_t             *out);
+size_t zoetrope__memory_slot__pack_to_buffer
+                     (const Zoetrope__MemorySlot   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__MemorySlot *
+       zoetrope__memory_slot__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__memory_slot__free_unpacked
+                     (Zoetrope__MemorySlot *message,
+                      ProtobufCAllocator *allocator);
 /* Zoetrope__Chunk methods */
 void   zoetrope__chunk__init
                      (Zoetrope__Chunk         *message);
@@ -2051,6 +2203,9 @@ typedef void (*Zoetrope__RunningTask_Closure)
 typedef void (*Zoetrope__Beat_Closure)
                  (const Zoetrope__Beat *message,
                   void *closure_data);
+typedef void (*Zoetrope__FetchCounters_Closure)
+                 (const Zoetrope__FetchCounters *message,
+                  void *closure_data);
 typedef void (*Zoetrope__BeatAcknowledgement_Closure)
                  (const Zoetrope__BeatAcknowledgement *message,
                   void *closure_data);
@@ -2123,6 +2278,15 @@ typedef void (*Zoetrope__Revoke_Closure)
 typedef void (*Zoetrope__Get_Closure)
                  (const Zoetrope__Get *message,
                   void *closure_data);
+typedef void (*Zoetrope__MemoryWish_Closure)
+                 (const Zoetrope__MemoryWish *message,
+                  void *closure_data);
+typedef void (*Zoetrope__MemoryInvitation_Closure)
+                 (const Zoetrope__MemoryInvitation *message,
+                  void *closure_data);
+typedef void (*Zoetrope__MemorySlot_Closure)
+                 (const Zoetrope__MemorySlot *message,
+                  void *closure_data);
 typedef void (*Zoetrope__Chunk_Closure)
                  (const Zoetrope__Chunk *message,
                   void *closure_data);
@@ -2191,6 +2355,7 @@ extern const ProtobufCMessageDescriptor zoetrope__hello__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__welcome__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__running_task__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__beat__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__fetch_counters__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__beat_acknowledgement__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__error_reply__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__task_output__descriptor;
@@ -2215,6 +2380,9 @@ extern const ProtobufCMessageDescriptor zoetrope__complete__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__fail__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__revoke__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__get__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__memory_wish__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__memory_invitation__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__memory_slot__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__chunk__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__credit__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__blob_name__descriptor;
