@@ -136,7 +136,7 @@ var targets: [Target] = [
     tests("Tensor", ["Tensor"]),
     tests("Runtime", ["Runtime", argumentParser]),
     tests("Wire", ["Wire", "CWire", "CPlatform", "Tensor"], exclude: ["Golden"]),
-    tests("Bus", ["Bus", "CLostFsync", "CZeroMQ", "Runtime", "Wire", "Tensor"]),
+    tests("Bus", ["Bus", "CLostFsync", "CPlatform", "CZeroMQ", "Runtime", "Wire", "Tensor"]),
     tests("Compute", ["Compute", "CKernels", "Tensor", "Runtime"]),
     tests("Checkpoint", ["Checkpoint", "Tensor", "DemoModel"]),
     tests("Work", ["Work", "Wire", "Tensor"]),

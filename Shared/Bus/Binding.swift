@@ -40,7 +40,7 @@ enum Binding {
     }
 
     /// libzmq unlinks whatever lies at the path, a living server's socket as well: look first.
-    private static func removeStaleFile(_ path: String) throws(Failure) {
+    static func removeStaleFile(_ path: String) throws(Failure) {
         guard path.utf8.count <= Endpoint.longestPath else {
             throw Failure(
                 "bad_endpoint", "\(path) has \(path.utf8.count) bytes; socket paths end at \(Endpoint.longestPath)",

@@ -48,7 +48,7 @@ extension DataClient {
         }
     }
 
-    private func scheduleSweep() {
+    func scheduleSweep() {
         sweepTimer = loop.reactor.schedule(after: linkIdleTime / 4) { self.assumeIsolated { $0.sweep() } }
     }
 
@@ -56,6 +56,7 @@ extension DataClient {
         sweepTimer = nil
         let limit = ContinuousClock.now - linkIdleTime
         for (endpoint, link) in links where link.transfers.isEmpty && link.lastUse < limit { removeLink(endpoint) }
-        if !links.isEmpty { scheduleSweep() }
+        closeIdleAccesses(before: limit)
+        if !links.isEmpty || !accesses.isEmpty { scheduleSweep() }
     }
 }

@@ -32,10 +32,16 @@ extension DataClient {
         let message: Message
         switch transfer.work {
         case .fetch:
-            message = .get(
-                Get(
-                    digest: transfer.digest, offset: 0, length: UInt64(transfer.length), window: UInt32(windowBytes),
-                    ticket: transfer.ticket))
+            var get = Get(
+                digest: transfer.digest, offset: 0, length: UInt64(transfer.length), window: UInt32(windowBytes),
+                ticket: transfer.ticket)
+            switch memoryQuestion(identity, transfer) {
+            case .none: break
+            case .ask(let wish): get.memory = wish
+            // Asks again once it is known.
+            case .wait: return
+            }
+            message = .get(get)
         case .store:
             message = .putOpen(PutOpen(digest: transfer.digest, size: UInt64(transfer.length), ticket: transfer.ticket))
         }
@@ -66,7 +72,7 @@ extension DataClient {
         guard let transfer = transfers[identity] else { return }
         if transfer.sequence != 0 {
             switch outcome {
-            case .cancelled, .lost, .failed: _ = transmit(.stop(transfer.digest), identity)
+            case .cancelled, .lost, .failed, .unshared: release(identity)
             case .fetched, .stored, .notHere: break
             }
             bySequence[transfer.sequence] = nil
@@ -77,6 +83,12 @@ extension DataClient {
             link.lastUse = .now
         }
         transfer.continuation.resume(returning: outcome)
+    }
+
+    /// Tells the holder that nothing more is needed of this blob: what it has set aside is free again.
+    func release(_ identity: UInt64) {
+        guard let digest = transfers[identity]?.digest else { return }
+        _ = transmit(.stop(digest), identity)
     }
 
     /// Looks at the attempt again when it could at the earliest have been silent for too long.
@@ -114,6 +126,8 @@ extension DataClient {
         case .credit(let credit): extend(identity, by: Int(credit.bytes))
         case .stored(let digest) where digest == transfers[identity]?.digest: finish(identity, .stored)
         case .notHere: finish(identity, .notHere)
+        case .memoryInvitation(let invitation): accept(invitation, identity, envelope.inReplyTo)
+        case .memorySlot(let slot): borrow(slot, identity, envelope.inReplyTo)
         case .busy(let milliseconds): wait(identity, milliseconds, envelope.inReplyTo)
         case .error(let reply):
             var failure = Failure(reply)
@@ -136,7 +150,8 @@ extension DataClient {
 
     private func take(_ chunk: Chunk, _ payload: UnsafeRawBufferPointer, _ identity: UInt64) {
         guard let transfer = transfers[identity], case .fetch(let buffer, let hash, let received) = transfer.work,
-            chunk.digest == transfer.digest, chunk.offset == UInt64(received), Int(chunk.length) == payload.count,
+            !transfer.isBorrowing, chunk.digest == transfer.digest, chunk.offset == UInt64(received),
+            Int(chunk.length) == payload.count,
             payload.count <= transfer.length - received, payload.count > 0 || transfer.length == 0
         else {
             return finish(
@@ -156,7 +171,9 @@ extension DataClient {
         transfers[identity]?.work = .fetch(buffer: buffer, hash: hash, received: total)
         _ = transmit(.credit(Credit(digest: transfer.digest, bytes: UInt32(payload.count))), identity)
         // The digest is filled in by whoever waits, once the hasher has seen everything.
-        if total == transfer.length { finish(identity, .fetched(buffer, transfer.digest)) }
+        if total == transfer.length {
+            finish(identity, .fetched(buffer, transfer.digest, .socket(isFallback: transfer.triedMemory)))
+        }
     }
 
     private func extend(_ identity: UInt64, by bytes: Int) {

@@ -1,5 +1,6 @@
 package import Failure
 import Logging
+import Synchronization
 package import Runtime
 package import Tensor
 package import Wire
@@ -19,6 +20,7 @@ package actor DataClient {
     package nonisolated let runDirectory: RunDirectory
 
     let access: DataAccess?
+    let sharesMemory: Bool
     let windowBytes: Int
     let linkIdleTime: Duration
     let logger: Logger
@@ -29,17 +31,22 @@ package actor DataClient {
     var bySequence: [UInt64: UInt64] = [:]
     var sweepTimer: UInt64?
     var isClosed = false
+    var accesses: [Holder: SharedAccess] = [:]
+    private nonisolated let counters = Mutex(FetchCounters())
     private var nextIdentity: UInt64 = 0
 
     /// - Parameters:
     ///   - access: our key and the way to tickets; nil reaches no holder behind CURVE.
+    ///   - sharesMemory: whether blobs may come through memory that holders on this host share.
     ///   - windowBytes: what a holder may have under way to us per transfer.
     ///   - linkIdleTime: how long an unused connection is kept.
     package init(
         loop: BusLoop, session: SessionID, runDirectory: RunDirectory, access: DataAccess? = nil,
-        windowBytes: Int = Limits.defaultWindowBytes, linkIdleTime: Duration = .seconds(60)
+        sharesMemory: Bool = true, windowBytes: Int = Limits.defaultWindowBytes,
+        linkIdleTime: Duration = .seconds(60)
     ) {
         self.access = access
+        self.sharesMemory = sharesMemory
         self.loop = loop
         self.runDirectory = runDirectory
         self.windowBytes = windowBytes
@@ -50,6 +57,9 @@ package actor DataClient {
 
     /// The SHA-256 of the tensor's bytes. Takes a second a gigabyte: not for the bus thread.
     package static func digest(of tensor: Tensor) -> Digest { tensor.withUnsafeBytes { Digest.of($0) } }
+
+    /// What was fetched and found to be right since the start.
+    package nonisolated var fetched: FetchCounters { counters.withLock { $0 } }
 
     /// Connections open at the moment.
     package var openLinks: Int { links.count }
@@ -75,9 +85,10 @@ package actor DataClient {
             var mayRecover = false
             for endpoint in endpoints(of: ref.locations) {
                 switch await fetch(ref, from: endpoint, timeout, lease) {
-                case .fetched(let buffer, let digest) where digest == ref.digest:
+                case .fetched(let buffer, let digest, let way) where digest == ref.digest:
+                    count(way, ref.byteCount)
                     return buffer.tensor(shape: ref.shape, dtype: ref.dtype)
-                case .fetched(_, let digest):
+                case .fetched(_, let digest, _):
                     damage = Failure(
                         "digest_mismatch", "\(endpoint) sent bytes of digest \(digest) for \(ref.digest)",
                         field: "digest", retry: .otherWorker)
@@ -90,6 +101,7 @@ package actor DataClient {
                     if failure.code == "bad_crc" { damage = failure }
                     mayRecover = mayRecover || failure.retry == .sameWorker || failure.code == "bad_crc"
                     reasons.append("\(endpoint): \(failure.code): \(failure.message)")
+                case .unshared(let reason): reasons.append("\(endpoint): \(reason)")
                 case .cancelled: throw Failure("cancelled", "fetching \(ref.digest) was cancelled")
                 case .stored: break
                 }
@@ -131,7 +143,7 @@ package actor DataClient {
                 case .failed(let failure) where failure.retry == .never || failure.code == "store_full": throw failure
                 case .failed(let failure): last = "\(endpoint): \(failure)"
                 case .cancelled: throw Failure("cancelled", "storing \(digest) was cancelled")
-                case .fetched, .notHere: last = "\(endpoint) gave an answer to another question"
+                case .fetched, .notHere, .unshared: last = "\(endpoint) gave an answer to another question"
                 }
             }
             guard ContinuousClock.now - start < timeout else {
@@ -146,6 +158,7 @@ package actor DataClient {
         isClosed = true
         for identity in Array(transfers.keys) { finish(identity, .failed(DataClient.closed)) }
         for endpoint in Array(links.keys) { removeLink(endpoint) }
+        for endpoint in Array(accesses.keys) { closeAccess(endpoint) }
         if let sweepTimer { loop.reactor.cancelTimer(sweepTimer) }
         sweepTimer = nil
     }
@@ -166,8 +179,22 @@ package actor DataClient {
 
     // MARK: One attempt
 
+    /// Through shared memory where that is possible, and over the socket where it is not, or did not work.
     private func fetch(
         _ ref: TensorRef, from endpoint: Holder, _ timeout: Duration, _ lease: Lease?
+    ) async -> TransferOutcome {
+        let outcome = await fetch(ref, from: endpoint, timeout, lease, mayShare: true)
+        switch outcome {
+        case .unshared(let reason): logger.debug("\(ref.digest) of \(endpoint) over the socket: \(reason)")
+        case .fetched(_, let digest, .memory) where digest != ref.digest:
+            logger.warning("\(endpoint) shared bytes of digest \(digest) for \(ref.digest)")
+        default: return outcome
+        }
+        return await fetch(ref, from: endpoint, timeout, lease, mayShare: false)
+    }
+
+    private func fetch(
+        _ ref: TensorRef, from endpoint: Holder, _ timeout: Duration, _ lease: Lease?, mayShare: Bool
     ) async -> TransferOutcome {
         let buffer: ReceiveBuffer
         let ticket: Ticket?
@@ -181,11 +208,26 @@ package actor DataClient {
         // The consumer of ranges hashes on its own thread while chunks arrive.
         async let digest = hash.digest()
         let outcome = await attempt(
-            ref.digest, ref.byteCount, .fetch(buffer: buffer, hash: hash, received: 0), endpoint, timeout, ticket)
+            ref.digest, ref.byteCount, .fetch(buffer: buffer, hash: hash, received: 0), endpoint, timeout, ticket,
+            mayShare: mayShare)
         hash.finish()
         let found = await digest
-        guard case .fetched(let received, _) = outcome else { return outcome }
-        return .fetched(received, found)
+        guard case .fetched(let received, _, let way) = outcome else { return outcome }
+        return .fetched(received, found, way)
+    }
+
+    private func count(_ way: TransferOutcome.Way, _ bytes: Int) {
+        counters.withLock { counters in
+            switch way {
+            case .memory:
+                counters.memoryBlobs += 1
+                counters.memoryBytes += UInt64(bytes)
+            case .socket(let isFallback):
+                counters.socketBlobs += 1
+                counters.socketBytes += UInt64(bytes)
+                if isFallback { counters.fallbacks += 1 }
+            }
+        }
     }
 
     private func store(
@@ -212,16 +254,19 @@ package actor DataClient {
 
     private func attempt(
         _ digest: Digest, _ length: Int, _ work: Transfer.Work, _ endpoint: Holder, _ timeout: Duration,
-        _ ticket: Ticket?
+        _ ticket: Ticket?, mayShare: Bool? = nil
     ) async -> TransferOutcome {
         nextIdentity += 1
         let identity = nextIdentity
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let transfer = Transfer(
+                var transfer = Transfer(
                     endpoint: endpoint, ticket: ticket, digest: digest, length: length, work: work,
                     continuation: continuation,
                     timeout: timeout, deadline: .now + timeout * 10)
+                transfer.mayShare = mayShare == true
+                // Only what was to come through shared memory is fetched a second time without.
+                transfer.triedMemory = mayShare == false
                 begin(identity, transfer)
             }
         } onCancel: {

@@ -34,7 +34,7 @@ final class DataLink {
 
 /// How one attempt to move a blob over one link ended.
 enum TransferOutcome: Sendable {
-    case fetched(ReceiveBuffer, Digest)
+    case fetched(ReceiveBuffer, Digest, Way)
     case stored
     /// The holder answered that it has no such blob.
     case notHere
@@ -42,7 +42,16 @@ enum TransferOutcome: Sendable {
     case lost(String)
     /// The other side refused, or what arrived is wrong.
     case failed(Failure)
+    /// Shared memory did not keep what it promised; the socket may.
+    case unshared(String)
     case cancelled
+
+    /// How a blob came.
+    enum Way: Sendable {
+        case memory
+        /// `isFallback`: although shared memory was tried.
+        case socket(isFallback: Bool)
+    }
 }
 
 /// One attempt to move a blob over one link.
@@ -62,6 +71,12 @@ struct Transfer {
     /// Sequence of its GET or PUT_OPEN; 0 while it waits for a connection or for a busy holder.
     var sequence: UInt64 = 0
     var isParked = false
+    /// Whether the blob may come through shared memory; whether the holder has invited us to, whether we have tried, and
+    /// whether it is being copied out at the moment.
+    var mayShare = false
+    var wasInvited = false
+    var triedMemory = false
+    var isBorrowing = false
     var lastProgress = ContinuousClock.now
     /// However busy the holder says it is, the attempt ends then.
     var deadline: ContinuousClock.Instant

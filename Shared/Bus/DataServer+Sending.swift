@@ -15,6 +15,8 @@ struct Sending {
     var chunkLimit: Int
     /// nil while the source looks for the blob.
     var blob: PinnedTensor?
+    /// Where it lies in shared memory instead.
+    var lent: LentSlot?
     var hasSent = false
     var isParked = false
     var lastActivity = ContinuousClock.now
@@ -29,6 +31,7 @@ extension DataServer {
             return abandon(
                 key, Failure("malformed", "GET of \(get.length) bytes from \(get.offset) with window \(get.window)"))
         }
+        if let wish = get.memory, invite(wish, get, key) { return }
         let window = min(Int(get.window), DataServer.longestWindow, max(1, Int(get.length)))
         guard reserve(window, for: key) else { return }
         let identity = newIdentity()
@@ -37,11 +40,11 @@ extension DataServer {
             credit: window, chunkLimit: min(window, Limits.chunkBytes))
         Task {
             let blob = await source.blob(get.digest)
-            begin(key, identity, blob)
+            begin(key, identity, blob, get.memory)
         }
     }
 
-    private func begin(_ key: TransferKey, _ identity: UInt64, _ blob: Tensor?) {
+    private func begin(_ key: TransferKey, _ identity: UInt64, _ blob: Tensor?, _ wish: MemoryWish?) {
         guard let sending = sendings[key], sending.identity == identity else { return }
         guard let blob else {
             reply(.notHere(sending.digest), to: key)
@@ -51,7 +54,15 @@ extension DataServer {
             return abandon(
                 key, Failure("malformed", "GET up to byte \(sending.end) of a blob of \(blob.byteCount) bytes"))
         }
-        sendings[key]?.blob = PinnedTensor(blob)
+        let pinned = PinnedTensor(blob)
+        let isWhole = sending.offset == 0 && sending.end == blob.byteCount
+        if isWhole, let wish, lend(pinned, wish, key, identity) { return }
+        serve(pinned, key)
+    }
+
+    /// Begins to send chunks.
+    func serve(_ blob: PinnedTensor, _ key: TransferKey) {
+        sendings[key]?.blob = blob
         pump(key)
     }
 

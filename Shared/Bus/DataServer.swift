@@ -30,6 +30,19 @@ package actor DataServer {
         /// Messages of peers whose key was revoked.
         package var revoked: UInt64 = 0
         package var activeTransfers = 0
+        /// Blobs that went through shared memory, and their bytes.
+        package var lentBlobs: UInt64 = 0
+        package var lentBytes: UInt64 = 0
+        /// Blobs that would have, had there been room.
+        package var memoryFull: UInt64 = 0
+        /// Places in shared memory that silent consumers have lost.
+        package var expiredLeases: UInt64 = 0
+        /// Consumers that memory is shared with.
+        package var memoryChannels = 0
+        /// Bytes of shared memory that may have pages.
+        package var memoryBytes = 0
+        /// Blobs that lie in shared memory at the moment.
+        package var lentNow = 0
     }
 
     static let longestWindow = 64 << 20
@@ -48,6 +61,10 @@ package actor DataServer {
     var sendings: [TransferKey: Sending] = [:]
     var receivings: [TransferKey: Receiving] = [:]
     var counted = Statistics()
+    var lender: MemoryLender?
+    var listenerRegistration: UInt64?
+    var leaseTimer: UInt64?
+    let desk = LendingDesk()
     private let security: BusSecurity?
     private let budgetBytes: Int
     private let idleLimit: Duration
@@ -85,6 +102,9 @@ package actor DataServer {
     package var statistics: Statistics {
         var result = counted
         result.activeTransfers = sendings.count + receivings.count
+        result.memoryChannels = lender?.channelCount ?? 0
+        result.memoryBytes = lender?.usedBytes ?? 0
+        result.lentNow = sendings.values.count { $0.lent != nil }
         return result
     }
 
@@ -102,6 +122,7 @@ package actor DataServer {
         registration = nil
         for key in Array(sendings.keys) { drop(key) }
         for key in Array(receivings.keys) { drop(key) }
+        closeLender()
         socket?.close()
         socket = nil
     }
@@ -253,7 +274,10 @@ package actor DataServer {
 
     /// Forgets a transfer and returns its share of the budget.
     func drop(_ key: TransferKey) {
-        if let sending = sendings.removeValue(forKey: key) { reservedBytes -= sending.window }
+        if let sending = sendings.removeValue(forKey: key) {
+            reservedBytes -= sending.window
+            if let slot = sending.lent { lender?.release(slot) }
+        }
         if let receiving = receivings.removeValue(forKey: key) {
             reservedBytes -= receiving.window
             receiving.feed.finish()

@@ -4,7 +4,9 @@ import Glibc
 /// What the loop thread watches: sockets and timers. Not Sendable: only that thread touches it.
 final class Reactor {
     private struct Registration {
-        var handle: UnsafeMutableRawPointer
+        /// The ZeroMQ socket, or nil where `descriptor` is watched.
+        var handle: UnsafeMutableRawPointer?
+        var descriptor: Int32 = 0
         var ready: @Sendable () -> Void
         var close: @Sendable () -> Void
     }
@@ -34,6 +36,16 @@ final class Reactor {
     ) -> UInt64 {
         nextIdentity += 1
         registrations[nextIdentity] = Registration(handle: socket.handle, ready: ready, close: close)
+        itemsAreStale = true
+        return nextIdentity
+    }
+
+    /// The same for a descriptor of the system, which has something to read at its end as well.
+    func register(
+        descriptor: Int32, ready: @escaping @Sendable () -> Void, close: @escaping @Sendable () -> Void
+    ) -> UInt64 {
+        nextIdentity += 1
+        registrations[nextIdentity] = Registration(handle: nil, descriptor: descriptor, ready: ready, close: close)
         itemsAreStale = true
         return nextIdentity
     }
@@ -86,7 +98,9 @@ final class Reactor {
         itemIdentities = registrations.keys.sorted()
         for identity in itemIdentities {
             guard let registration = registrations[identity] else { continue }
-            items.append(zmq_pollitem_t(socket: registration.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0))
+            items.append(
+                zmq_pollitem_t(
+                    socket: registration.handle, fd: registration.descriptor, events: Int16(ZMQ_POLLIN), revents: 0))
         }
         itemsAreStale = false
     }

@@ -4,18 +4,24 @@ import Tensor
 
 /// Memory that a blob is received into, aligned to 64 bytes, and that becomes a tensor without a copy.
 ///
-/// `@unchecked Sendable`: address and size never change; every byte is written once, by the bus thread, before the
-/// range that holds it is handed to the hasher or the buffer to a tensor.
+/// `@unchecked Sendable`: address and size never change; every byte is written once, by the bus thread or by the one
+/// copy out of shared memory that the transfer has begun, before the range that holds it is handed to the hasher or the
+/// buffer to a tensor.
 final class ReceiveBuffer: @unchecked Sendable {
+    private static let hugePage = 2 << 20, hugePagesFrom = 4 << 20
+
     private let address: UnsafeMutableRawPointer
     let count: Int
 
     /// - Throws: `out_of_memory`; the size comes from a peer, and Swift's own allocation would end the process.
     init(count: Int) throws(Failure) {
         var memory: UnsafeMutableRawPointer?
-        guard posix_memalign(&memory, 64, max(count, 64)) == 0, let memory else {
+        let isLarge = count >= ReceiveBuffer.hugePagesFrom
+        guard posix_memalign(&memory, isLarge ? ReceiveBuffer.hugePage : 64, max(count, 64)) == 0, let memory else {
             throw Failure("out_of_memory", "cannot allocate \(count) bytes for a blob", retry: .otherWorker)
         }
+        // The first touch of fresh pages of 4 KiB takes several times as long as the copy.
+        if isLarge { madvise(memory, count / ReceiveBuffer.hugePage * ReceiveBuffer.hugePage, MADV_HUGEPAGE) }
         self.count = count
         address = memory
     }
@@ -27,6 +33,12 @@ final class ReceiveBuffer: @unchecked Sendable {
         if let source = bytes.baseAddress {
             address.advanced(by: offset).copyMemory(from: source, byteCount: bytes.count)
         }
+    }
+
+    /// Lets `body` write the bytes of `range`, and says what it says.
+    func fill(_ range: Range<Int>, _ body: (UnsafeMutableRawPointer) -> Bool) -> Bool {
+        precondition(range.lowerBound >= 0 && range.upperBound <= count, "range \(range) of \(count)")
+        return body(address.advanced(by: range.lowerBound))
     }
 
     func slice(_ range: Range<Int>) -> UnsafeRawBufferPointer {
