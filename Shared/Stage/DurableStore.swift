@@ -13,6 +13,9 @@ final class DurableStore: Sendable {
 
     init(client: DataClient) { self.client = client }
 
+    /// What was fetched so far, and over which way.
+    var fetched: FetchCounters { client.fetched }
+
     /// Notes where WELCOME says the store is.
     func moved(to newLocations: [Location]) { locations.withLock { $0 = newLocations } }
 

@@ -4,11 +4,11 @@ import Runtime
 
 /// Socket files of workers that were killed: nobody else removes them.
 enum LeftoverSockets {
-    /// Removes data sockets that nobody listens on. Files younger than a minute stay, because a worker that is just
+    /// Removes data and memory sockets that nobody listens on. Files younger than a minute stay, because a worker that is just
     /// starting has its file before it listens.
     static func remove(from runDirectory: RunDirectory) {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: runDirectory.path)) ?? []
-        for name in names where name.hasPrefix("data-") && name.hasSuffix(".sock") {
+        for name in names where name.hasPrefix("data-") || name.hasPrefix("memory-") {
             let path = runDirectory.socketPath(name)
             var status = stat()
             guard lstat(path, &status) == 0, time(nil) - status.st_mtim.tv_sec > 60, isRefused(path) else { continue }

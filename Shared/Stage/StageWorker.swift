@@ -35,11 +35,13 @@ package struct StageWorker: Service, CustomStringConvertible {
         let server = DataServer(
             loop: loop, session: session, source: outputs, security: security, budgetBytes: 256 << 20)
         let dataLocations = try await bind(server, session: session, security, loop)
+        await lendMemory(server, session)
         let client = try ControlClient(
             loop: loop, endpoint: configuration.broker, session: session, credentials: credentials)
         let access = credentials.map { DataAccess(identity: $0.identity, broker: client) }
         let data = DataClient(
-            loop: loop, session: session, runDirectory: configuration.runDirectory, access: access)
+            loop: loop, session: session, runDirectory: configuration.runDirectory, access: access,
+            sharesMemory: configuration.sharedMemoryBytes > 0)
         let hello = Hello(
             worker: configuration.name, capabilities: handler.capabilities,
             slots: UInt32(clamping: configuration.slots),
@@ -92,6 +94,17 @@ package struct StageWorker: Service, CustomStringConvertible {
                 Location.tcp(address: address, port: actualPort).keyed(security?.identity.publicKey))
         }
         return locations
+    }
+
+    /// Shared memory is a shorter way and never the only one: a worker that cannot have it serves all the same.
+    private func lendMemory(_ server: DataServer, _ session: SessionID) async {
+        guard configuration.sharedMemoryBytes > 0 else { return }
+        let path = configuration.runDirectory.socketPath("memory-\(session.description.prefix(16)).sock")
+        do throws(Failure) {
+            try await server.lendMemory(through: path, budgetBytes: configuration.sharedMemoryBytes)
+        } catch {
+            logger.notice("blobs go over sockets only: \(error)")
+        }
     }
 
     private static func text(_ location: Location) -> String {

@@ -21,6 +21,8 @@ package struct WorkerConfiguration: Sendable {
     package var insecure: Bool
     /// Bytes of outputs kept for consumers to fetch (frames); the oldest give way.
     package var outputBytes: Int
+    /// Bytes of memory shared with consumers on this host; 0 = none is shared, nor looked into.
+    package var sharedMemoryBytes: Int
     /// How long a stopping worker waits for its computation to reach the next step.
     package var shutdownGrace: Duration
     /// The process that had this worker's name before and how it ended; 0 when its supervisor told nothing.
@@ -30,8 +32,9 @@ package struct WorkerConfiguration: Sendable {
     package init(
         name: String, broker: Endpoint, runDirectory: RunDirectory, slots: Int = 1, advertisedAddress: String? = nil,
         dataPort: UInt16? = nil, insecure: Bool = false, credentials: Credentials? = nil, outputBytes: Int = 1 << 30,
-        shutdownGrace: Duration = .seconds(20)
+        sharedMemoryBytes: Int = SharedMemorySize.standard.bytes, shutdownGrace: Duration = .seconds(20)
     ) {
+        self.sharedMemoryBytes = sharedMemoryBytes
         self.name = name
         self.broker = broker
         self.runDirectory = runDirectory

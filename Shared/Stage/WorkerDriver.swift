@@ -188,6 +188,7 @@ actor WorkerDriver {
 
     private func reportProgress() async {
         state.storeBytes = UInt64(outputs.totalBytes)
+        state.fetched = store.fetched
         for (lease, run) in running {
             let step = UInt32(clamping: run.progress.step)
             await advance(.progress(lease, step: step, totalSteps: UInt32(clamping: run.progress.total)))

@@ -36,6 +36,8 @@ package struct WorkerOptions: ParsableArguments {
     @Option(help: "Mebibytes this worker may use. Default: the machine's memory or its control group's limit.")
     package var memoryLimit: Int?
 
+    @OptionGroup package var memory: SharedMemoryOptions
+
     @Option(help: .hidden) package var predecessorProcess: UInt32 = 0
 
     @Option(help: .hidden) package var predecessorEnd: String = ""
@@ -74,13 +76,14 @@ package struct WorkerOptions: ParsableArguments {
             insecure: insecure,
             credentials: try Credentials.load(
                 key: keys.key, brokerPublicKey: keys.brokerPublicKey, broker: endpoint),
-            outputBytes: max(64 << 20, budget.limit / 4), shutdownGrace: .seconds(shutdownGrace))
+            outputBytes: max(64 << 20, budget.limit / 4), sharedMemoryBytes: memory.sharedMemory.bytes,
+            shutdownGrace: .seconds(shutdownGrace))
         configuration.predecessor = (predecessorProcess, String(predecessorEnd.prefix(100)))
         var metadata: Logger.Metadata = [
             "version": "\(ServiceVersion.current)", "stage": "\(handler.stage)", "model": "\(handler.modelDigest)",
             "slots": "\(slots)", "run_directory": "\(runDirectory.path)", "numerics": "\(handler.numerics)",
             "memory_plan": "\(handler.memoryPlan)", "memory_limit": "\(MemoryPlan.readable(budget.limit))",
-            "cpus": "\(UsableCPUs.current())", "insecure": "\(insecure)",
+            "cpus": "\(UsableCPUs.current())", "shared_memory": "\(memory.sharedMemory)", "insecure": "\(insecure)",
         ]
         for (key, value) in settings { metadata[key] = "\(value)" }
         logger.info("starting", metadata: metadata)

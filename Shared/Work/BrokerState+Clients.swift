@@ -82,14 +82,14 @@ extension BrokerState {
         var bytes = 0
         var listed: [ClusterStatus.Worker] = []
         for (session, worker) in workers.sorted(by: { $0.value.hello.worker < $1.value.hello.worker }) {
-            bytes += worker.hello.worker.utf8.count + 32
+            bytes += worker.hello.worker.utf8.count + 96
             bytes += worker.hello.capabilities.reduce(0) { $0 + $1.stage.utf8.count + $1.model.utf8.count + 8 }
             guard bytes <= Self.pageBytes, listed.count < Limits.workersPerCluster else { break }
             listed.append(
                 ClusterStatus.Worker(
                     worker: worker.hello.worker, capabilities: worker.hello.capabilities, slots: worker.hello.slots,
                     busy: busy[session, default: 0], millisecondsSinceBeat: now.elapsed(since: worker.lastHeardAt),
-                    isDraining: worker.isDraining))
+                    isDraining: worker.isDraining, fetched: worker.fetched))
         }
         let queued = records.unfinished.count { records.jobs[$0]?.state == .accepted }
         return ClusterStatus(

@@ -33,6 +33,8 @@ package struct BrokerState: Sendable {
         var warm: Set<Workload> = []
         /// Gets nothing more and leaves when it is empty.
         var isDraining = false
+        /// As its newest beat told.
+        var fetched = FetchCounters()
         /// Blobs it may drop, with how many beat answers still say so (an answer can be lost).
         var releases: [(digest: Digest, repeats: Int)] = []
     }

@@ -62,6 +62,8 @@ package struct WorkerState: Sendable {
     package private(set) var brokerEpoch: UInt64 = 0
     /// Bytes in the worker's own blob memory, for the beat; the runtime keeps it up to date.
     package var storeBytes: UInt64 = 0
+    /// What was fetched so far, for the beat; as above.
+    package var fetched = FetchCounters()
 
     private let hello: Hello
     private var beatMilliseconds: UInt64 = 1000
@@ -334,7 +336,7 @@ package struct WorkerState: Sendable {
                 task: lease.task, fence: lease.fence, step: task.step, totalSteps: task.totalSteps,
                 millisecondsSinceProgress: UInt32(clamping: now.elapsed(since: task.progressAt)))
         }
-        let beat = Beat(freeSlots: freeSlots, running: running, storeBytes: storeBytes)
+        let beat = Beat(freeSlots: freeSlots, running: running, storeBytes: storeBytes, fetched: fetched)
         return effects + [.send(.beat(beat), inReplyTo: 0)]
     }
 

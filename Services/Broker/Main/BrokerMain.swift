@@ -66,6 +66,8 @@ struct BrokerCommand: AsyncParsableCommand {
     @Option(help: "Tasks that may wait for each slot of a stage before the stage in front begins no more.")
     var backlogLimit = 4
 
+    @OptionGroup var memory: SharedMemoryOptions
+
     @OptionGroup var logging: LoggingOptions
 
     func validate() throws {
@@ -101,6 +103,7 @@ struct BrokerCommand: AsyncParsableCommand {
         settings.authorizedKeysFile = authorizedKeys
         settings.dataPort = dataPort
         settings.advertiseHost = advertiseHost
+        settings.sharedMemoryBytes = memory.sharedMemory.bytes
         settings.leaseMilliseconds = UInt64(leaseSeconds * 1000)
         settings.beatMilliseconds = beatMilliseconds
         settings.retentionMilliseconds = UInt64(retentionHours * 3_600_000)

@@ -98,6 +98,7 @@ package actor Broker: Service {
                 loop: loop, session: session, source: blobs, sink: sink, security: security,
                 budgetBytes: Self.dataBudgetBytes)
             let (dataEndpoints, locations) = try await bindData(data, security)
+            await lendMemory(data)
             let server = ControlServer(loop: loop, session: session, epoch: store.epoch, security: security)
             var state = makeState(epoch: store.epoch, records: records, locations: locations)
             state.noteStored(blobs.digests, now: BootClock.now())
@@ -194,6 +195,18 @@ package actor Broker: Service {
             locations.append(Location.tcp(address: address, port: port).keyed(security?.identity.publicKey))
         }
         return (endpoints, locations)
+    }
+
+    /// Shared memory is a shorter way and never the only one: a broker that cannot have it serves all the same.
+    private func lendMemory(_ data: DataServer) async {
+        guard settings.sharedMemoryBytes > 0 else { return }
+        do throws(Failure) {
+            try await data.lendMemory(
+                through: settings.runDirectory.socketPath("memory-broker.sock"),
+                budgetBytes: settings.sharedMemoryBytes)
+        } catch {
+            logger.notice("blobs go over sockets only: \(error)")
+        }
     }
 
     private func warnAboutLoopback(_ locations: [Location]) {

@@ -20,6 +20,8 @@ package struct BrokerSettings: Sendable {
     package var keyFile: String?
     /// Whom the broker admits; nil = `authorized-keys` beside the key file.
     package var authorizedKeysFile: String?
+    /// Bytes of memory shared with processes on this host that fetch from the store; 0 = none.
+    package var sharedMemoryBytes = SharedMemorySize.standard.bytes
     package var leaseMilliseconds: UInt64 = 15_000
     package var beatMilliseconds: UInt64 = 1000
     package var retentionMilliseconds: UInt64 = 168 * 3_600_000

@@ -26,6 +26,8 @@ package struct ClusterPlan: Sendable {
     package var workers: [String: Int] = [:]
     /// Extra arguments of the prompt upsampler; nil leaves the stage out.
     package var upsamplerArguments: [String]?
+    /// What broker and workers share; nil leaves it to them.
+    package var sharedMemory: SharedMemorySize?
     package var logLevel = "info"
     package var logFormat = "text"
     package var insecure = false
@@ -55,7 +57,8 @@ package struct ClusterPlan: Sendable {
     /// Broker first, then the gateway, then the workers stage by stage.
     package var members: [Member] {
         let common = ["--run-directory", runDirectory, "--log-level", logLevel, "--log-format", logFormat]
-        var broker = common + ["--data-directory", dataDirectory, "--beat-milliseconds", "250"]
+        let holding = sharedMemory.map { ["--shared-memory", $0.description] } ?? []
+        var broker = common + holding + ["--data-directory", dataDirectory, "--beat-milliseconds", "250"]
         if let leaseSeconds { broker += ["--lease-seconds", String(leaseSeconds)] }
         var frontDoor = common + ["--listen", "\(gateway)", "--model", model]
         if insecure { frontDoor.append("--insecure") }
@@ -65,7 +68,7 @@ package struct ClusterPlan: Sendable {
         ]
         for stage in Self.stages {
             for number in 1...(workerCounts[stage] ?? 1) {
-                var arguments = common + ["--name", "\(stage)-\(number)"] + Self.workerArguments
+                var arguments = common + holding + ["--name", "\(stage)-\(number)"] + Self.workerArguments
                 if stage != "video-muxer" { arguments += ["--model", model] }
                 if let cpus = cpus?.share(of: number - 1, among: workerCounts[stage] ?? 1) {
                     arguments += ["--cpus", cpus.description]

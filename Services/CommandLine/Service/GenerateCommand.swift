@@ -38,6 +38,9 @@ package struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "CPUs that every worker runs on, such as 0-7,16. [default: all]")
     package var cpus: String?
 
+    @Option(help: "Memory that the broker and each worker share with the others: 256MB, 1GB, or off. [default: 256MB]")
+    package var sharedMemory: SharedMemorySize?
+
     @Option(help: "Seconds without a sign of life after which a worker's task goes to another.")
     package var leaseSeconds: Int = 5
 
@@ -79,6 +82,7 @@ package struct GenerateCommand: AsyncParsableCommand {
             gateway: ListenAddress(host: "127.0.0.1", port: try ClusterSupervisor.freePort()))
         plan.threads = threads
         plan.cpus = cpus
+        plan.sharedMemory = sharedMemory
         plan.leaseSeconds = leaseSeconds
         plan.upsamplerArguments = upsampler.arguments
         plan.logLevel = logging.logLevel

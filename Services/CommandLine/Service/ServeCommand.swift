@@ -31,6 +31,9 @@ package struct ServeCommand: AsyncParsableCommand {
     @Option(help: "CPUs of every worker, such as 0-7,16; auto divides them among a stage's workers. [default: all]")
     package var cpus: String?
 
+    @Option(help: "Memory that the broker and each worker share with the others: 256MB, 1GB, or off. [default: 256MB]")
+    package var sharedMemory: SharedMemorySize?
+
     @Option(help: "Seconds without a sign of life after which a worker's task goes to another.")
     package var leaseSeconds: Int = 15
 
@@ -54,6 +57,7 @@ package struct ServeCommand: AsyncParsableCommand {
         plan.workers = try WorkerCounts.parse(workers)
         plan.threads = threads
         plan.cpus = cpus
+        plan.sharedMemory = sharedMemory
         plan.leaseSeconds = leaseSeconds
         plan.upsamplerArguments = upsampler.arguments
         plan.insecure = insecure

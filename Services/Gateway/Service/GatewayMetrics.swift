@@ -46,9 +46,31 @@ final class GatewayMetrics: Sendable {
                 "# TYPE zoetrope_jobs_queued gauge", "zoetrope_jobs_queued \(cluster.queuedJobs)",
                 "# TYPE zoetrope_jobs_running gauge", "zoetrope_jobs_running \(cluster.runningJobs)",
             ]
-            lines += workers(cluster)
+            lines += workers(cluster) + fetched(cluster)
         }
         return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// What the connected workers have fetched since each of them started.
+    private func fetched(_ cluster: ClusterStatus) -> [String] {
+        var sums: [String: FetchCounters] = [:]
+        for worker in cluster.workers {
+            for stage in Set(worker.capabilities.map(\.stage)) {
+                sums[stage, default: FetchCounters()].add(worker.fetched)
+            }
+        }
+        let stages = sums.sorted { $0.key < $1.key }
+        func counter(_ name: String, _ ways: [(String, KeyPath<FetchCounters, UInt64>)]) -> [String] {
+            ["# TYPE \(name) counter"]
+                + stages.flatMap { stage, sum in
+                    ways.map { way, path in
+                        "\(name){stage=\"\(stage)\"\(way.isEmpty ? "" : ",way=\"\(way)\"")} \(sum[keyPath: path])"
+                    }
+                }
+        }
+        return counter("zoetrope_fetched_blobs_total", [("memory", \.memoryBlobs), ("socket", \.socketBlobs)])
+            + counter("zoetrope_fetched_bytes_total", [("memory", \.memoryBytes), ("socket", \.socketBytes)])
+            + counter("zoetrope_shared_memory_fallbacks_total", [("", \.fallbacks)])
     }
 
     private func workers(_ cluster: ClusterStatus) -> [String] {
@@ -66,5 +88,15 @@ final class GatewayMetrics: Sendable {
         }
         return gauge("zoetrope_workers", \.workers) + gauge("zoetrope_slots", \.slots)
             + gauge("zoetrope_slots_busy", \.busy)
+    }
+}
+
+extension FetchCounters {
+    fileprivate mutating func add(_ other: FetchCounters) {
+        memoryBlobs += other.memoryBlobs
+        memoryBytes += other.memoryBytes
+        socketBlobs += other.socketBlobs
+        socketBytes += other.socketBytes
+        fallbacks += other.fallbacks
     }
 }
