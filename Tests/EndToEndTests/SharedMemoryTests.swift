@@ -40,8 +40,9 @@ extension EndToEnd {
         @Test("latents and frames go through it, and the pictures are those of sockets alone", .timeLimit(.minutes(2)))
         func sameResults() async throws {
             let shared = try await make([], way: "memory") { cluster in
-                #expect(
-                    try await counter("zoetrope_shared_memory_fallbacks_total{stage=\"video-muxer\"}", cluster) == 0)
+                let name = "zoetrope_shared_memory_fallbacks_total{stage=\"video-muxer\"}"
+                let fallbacks = try await counter(name, cluster)
+                #expect(fallbacks == 0)
             }
             let plain = try await make(["--shared-memory", "off"], way: "socket")
             #expect(shared == plain && !shared.isEmpty)
