@@ -23,6 +23,15 @@ static inline int zt_codec_flag_fixed_quality(void) { return AV_CODEC_FLAG_QSCAL
 static inline int zt_quality_to_lambda(int quality) { return quality * FF_QP2LAMBDA; }
 static inline int zt_log_level_error(void) { return AV_LOG_ERROR; }
 
+/* In the stream's time base; 0 when the file does not tell. */
+static inline int64_t zt_frame_duration(const AVFrame *frame) {
+#if LIBAVUTIL_VERSION_MAJOR >= 58
+    return frame->duration;
+#else
+    return frame->pkt_duration;
+#endif
+}
+
 /* Where the stream says how its pictures are to be turned: nine numbers, row by row; NULL when it does not. */
 static inline const int32_t *zt_display_matrix(const AVStream *stream) {
 #if LIBAVFORMAT_VERSION_MAJOR >= 61
