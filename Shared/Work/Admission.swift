@@ -88,7 +88,7 @@ extension BrokerState {
                 code: "overloaded", message: "\(all) jobs are waiting or running",
                 retryAfter: roomMilliseconds(for: nil, now: now))
         }
-        let own = records.unfinished.count { records.jobs[$0]?.key.tenant == tenant }
+        let own = index.tenants[tenant, default: 0]
         if own >= configuration.tenantJobLimit {
             let message = "\(own) jobs of this tenant are waiting or running, which is as many as it may have"
             return Refusal(code: "quota", message: message, retryAfter: roomMilliseconds(for: tenant, now: now))

@@ -91,7 +91,7 @@ extension BrokerState {
                     busy: busy[session, default: 0], millisecondsSinceBeat: now.elapsed(since: worker.lastHeardAt),
                     isDraining: worker.isDraining, fetched: worker.fetched))
         }
-        let queued = records.unfinished.count { records.jobs[$0]?.state == .accepted }
+        let queued = index.queuedCount
         return ClusterStatus(
             workers: listed, queuedJobs: UInt32(queued), runningJobs: UInt32(records.unfinished.count - queued),
             isDraining: isDraining)
@@ -99,6 +99,7 @@ extension BrokerState {
 
     /// Sends an EVENT to every watcher of what changed; step progress at most once per job and interval.
     mutating func pushEvents(_ now: Instant) {
+        touchQueue(now)
         let due = progressed.filter { job in
             lastPushAt[job].map { now.elapsed(since: $0) >= configuration.eventMilliseconds } ?? true
         }

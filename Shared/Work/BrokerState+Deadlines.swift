@@ -39,6 +39,7 @@ extension BrokerState {
             now: now, boot: configuration.boot, grace: configuration.deadlineGraceMilliseconds)
         deadlines[job.job] = DeadlineClock(at: now.milliseconds + left, pressure: pressure)
         nextDeadlineAt = min(nextDeadlineAt, now.milliseconds + left)
+        reindex(job.job)
     }
 
     /// What is measured says about a deadline that is asked for.
@@ -95,6 +96,7 @@ extension BrokerState {
             }
             guard pressure != clock.pressure else { continue }
             deadlines[id]?.pressure = pressure
+            reindex(id)
             isForecastStale = true
             touchProgress(id)
         }

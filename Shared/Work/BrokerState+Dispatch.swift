@@ -2,25 +2,61 @@ import Wire
 
 // Which READY task goes to which worker.
 extension BrokerState {
-    struct Candidate {
-        var id: TaskID
-        var priority: Int32
-        var tenant: String
-        /// When its job must be done, where that is at risk; `.max` otherwise.
-        var pressingDeadline: UInt64
-        /// Jobs under way come before jobs not begun: finishing frees memory and pleases somebody.
-        var isUnderWay: Bool
-        var ordinal: UInt64
-        /// Place in the job; later stages first.
-        var position: Int
+    /// READY tasks of one priority, as the dispatcher takes them.
+    private struct Queues {
+        struct Tenant {
+            var name: String
+            /// Lanes by number, with what is left of them.
+            var lanes: [(number: Int, tasks: ArraySlice<WorkIndex.Candidate>)] = []
+        }
 
-        /// The order within one tenant.
-        func goesBefore(_ other: Candidate) -> Bool {
-            if priority != other.priority { return priority > other.priority }
-            if pressingDeadline != other.pressingDeadline { return pressingDeadline < other.pressingDeadline }
-            if isUnderWay != other.isUnderWay { return isUnderWay }
-            if ordinal != other.ordinal { return ordinal < other.ordinal }
-            return position > other.position
+        let lanes: [WorkIndex.Lane]
+        /// By lane: whether a free worker takes its tasks and nothing holds them back.
+        var isOpen: [Bool]
+        var tenants: [Tenant] = []
+
+        init(_ ready: [WorkIndex.Lane: [String: [WorkIndex.Candidate]]], isOpen: (WorkIndex.Lane) -> Bool) {
+            lanes = Array(ready.keys)
+            self.isOpen = lanes.map(isOpen)
+            var places: [String: Int] = [:]
+            for (number, lane) in lanes.enumerated() where self.isOpen[number] {
+                for (tenant, tasks) in ready[lane] ?? [:] {
+                    let place = places[tenant] ?? tenants.count
+                    if place == tenants.count {
+                        places[tenant] = place
+                        tenants.append(Tenant(name: tenant))
+                    }
+                    tenants[place].lanes.append((number, tasks[...]))
+                }
+            }
+        }
+
+        /// Takes the first task of the tenant that has been given least; the oldest job decides between equals.
+        mutating func next(_ share: FairShare) -> WorkIndex.Candidate? {
+            var best: (tenant: Int, lane: Int, rank: (Double, UInt64, String))?
+            for (place, tenant) in tenants.enumerated() {
+                guard let lane = first(of: tenant), let head = tenant.lanes[lane].tasks.first else { continue }
+                let rank = (share.served(tenant.name), head.ordinal, tenant.name)
+                if let best, best.rank <= rank { continue }
+                best = (place, lane, rank)
+            }
+            guard let best else { return nil }
+            return tenants[best.tenant].lanes[best.lane].tasks.popFirst()
+        }
+
+        /// Leaves out the lanes that nobody takes any more.
+        mutating func close(unless isOpen: (WorkIndex.Lane) -> Bool) {
+            for number in lanes.indices where self.isOpen[number] { self.isOpen[number] = isOpen(lanes[number]) }
+        }
+
+        private func first(of tenant: Tenant) -> Int? {
+            var best: Int?
+            for (place, lane) in tenant.lanes.enumerated() where isOpen[lane.number] {
+                guard let head = lane.tasks.first else { continue }
+                if let best, let other = tenant.lanes[best].tasks.first, other.goesBefore(head) { continue }
+                best = place
+            }
+            return best
         }
     }
 
@@ -28,44 +64,39 @@ extension BrokerState {
     /// then the tenant that has been given least, then what is pressed for time, then finishing before beginning, then
     /// age.
     mutating func dispatch(_ now: Instant) {
-        guard readOnlyReason == nil, !records.ready.isEmpty else { return }
+        guard readOnlyReason == nil, index.hasReady else { return }
         var free = freeSlots()
         guard !free.isEmpty else { return }
-        let all = candidates(for: free.keys, now: now)
-        guard !all.isEmpty else { return }
-        var backlog = backlog()
         var reservedStages: Set<String> = []
-        let byPriority = Dictionary(grouping: all, by: \.priority)
-        for (_, candidates) in byPriority.sorted(by: { $0.key > $1.key }) {
-            var queues = Dictionary(grouping: candidates, by: \.tenant)
-                .mapValues { ArraySlice($0.sorted { $0.goesBefore($1) }) }
-            while !free.isEmpty, let candidate = next(in: &queues) {
-                guard let job = records.jobs[candidate.id.job], let task = job.task(candidate.id.name),
-                    task.state == .ready, stageInTheWay(of: task, in: job, backlog) == nil
-                else { continue }
-                guard let session = choose(for: task, job: job, free: free) else {
-                    if task.isQuarantined, reservedStages.insert(task.specification.stage).inserted,
-                        let session = reservation(for: task)
-                    {
-                        free[session] = nil
-                    }
+        for priority in index.readyPriorities where !free.isEmpty {
+            var queues = Queues(index.ready(priority)) { isOpen($0, priority: priority, free: free) }
+            while !free.isEmpty, let candidate = queues.next(share) {
+                guard let job = records.jobs[candidate.job], job.tasks.indices.contains(candidate.position) else {
                     continue
                 }
-                assign(candidate.id, task, of: job, to: session, now: now)
-                if let stage = consumer(of: task.specification, in: job) { backlog.add(stage, priority: job.priority) }
-                free[session] = task.isQuarantined ? nil : free[session].flatMap { $0 > 1 ? $0 - 1 : nil }
+                let task = job.tasks[candidate.position]
+                let id = TaskID(job: job.job, name: task.specification.name)
+                guard task.state == .ready, notBefore[id, default: 0] <= now.milliseconds else { continue }
+                if let session = choose(for: task, job: job, free: free) {
+                    assign(id, task, of: job, to: session, now: now)
+                    free[session] = task.isQuarantined ? nil : free[session].flatMap { $0 > 1 ? $0 - 1 : nil }
+                } else if task.isQuarantined, reservedStages.insert(task.specification.stage).inserted,
+                    let session = reservation(for: task)
+                {
+                    free[session] = nil
+                } else {
+                    continue
+                }
+                queues.close { isOpen($0, priority: priority, free: free) }
             }
         }
     }
 
-    /// Takes the head of the queue of the tenant that has been given least; the oldest job decides between equals.
-    private func next(in queues: inout [String: ArraySlice<Candidate>]) -> Candidate? {
-        let heads = queues.compactMap { tenant, queue in queue.first.map { (share.served(tenant), $0.ordinal, tenant) }
+    private func isOpen(_ lane: WorkIndex.Lane, priority: Int32, free: [SessionID: Int]) -> Bool {
+        if let consumer = lane.consumer, isFull(consumer, priority: priority) { return false }
+        return free.keys.contains { session in
+            workers[session]?.hello.capabilities.contains { $0.serves(stage: lane.stage, model: lane.model) } ?? false
         }
-        guard let tenant = heads.min(by: { $0 < $1 })?.2 else { return nil }
-        let candidate = queues[tenant]?.popFirst()
-        if queues[tenant]?.isEmpty == true { queues[tenant] = nil }
-        return candidate
     }
 
     /// Slots that certainly are free: advertised in the newest beat, less what was assigned since, and never more than
@@ -88,49 +119,33 @@ extension BrokerState {
         return free
     }
 
-    /// READY tasks that one of these workers could take now, in no order.
-    func candidates(for sessions: some Sequence<SessionID>, now: Instant) -> [Candidate] {
-        let capabilities = Set(sessions.flatMap { workers[$0]?.hello.capabilities ?? [] })
-        var found: [Candidate] = []
-        for id in records.ready {
-            guard let job = records.jobs[id] else { continue }
-            for position in job.tasks.indices where job.tasks[position].state == .ready {
-                let specification = job.tasks[position].specification
-                let taskID = TaskID(job: id, name: specification.name)
-                guard notBefore[taskID, default: 0] <= now.milliseconds,
-                    capabilities.contains(where: { $0.serves(specification) })
-                else { continue }
-                found.append(
-                    Candidate(
-                        id: taskID, priority: job.priority, tenant: job.key.tenant,
-                        pressingDeadline: pressingDeadline(of: id), isUnderWay: job.state == .running,
-                        ordinal: job.ordinal, position: position))
-            }
-        }
-        return found
-    }
-
     /// Same arithmetic as the checkpoint, then whoever did not die of the task, then least busy, then whoever holds an
     /// input, then whose turn it is.
     /// A worker that failed the task gets it again only when no other connected worker could.
     private func choose(for task: TaskRecord, job: JobRecord, free: [SessionID: Int]) -> SessionID? {
-        let capable = workers.filter { $0.value.hello.serves(task.specification) }
-        let preferred = capable.filter { !task.excludedWorkers.contains($0.value.hello.worker) }
-        var eligible = (preferred.isEmpty ? capable : preferred).filter { free[$0.key] != nil }
-        if task.isQuarantined { eligible = eligible.filter { mayIsolate(task, on: $0.key, $0.value, free: free) } }
+        let excluded = task.excludedWorkers
+        let spares =
+            excluded.isEmpty
+            || workers.values.contains {
+                !excluded.contains($0.hello.worker) && $0.hello.serves(task.specification)
+            }
         let crashed = task.crashedWorkers
         let holders = Set(task.producers.compactMap { job.task($0)?.session })
-        func rank(_ session: SessionID, _ worker: Worker) -> (Int, Int, Int, Int, UInt64, String) {
+        var best: (session: SessionID, rank: (Int, Int, Int, Int, UInt64, String))?
+        for (session, slots) in free {
+            guard let worker = workers[session], worker.hello.serves(task.specification),
+                !spares || !excluded.contains(worker.hello.worker),
+                !task.isQuarantined || mayIsolate(task, on: session, worker, free: free)
+            else { continue }
             let isStrange = task.checkpoint != nil && worker.hello.numerics != task.checkpointNumerics
-            let busy = Int(worker.hello.slots) - (free[session] ?? 0)
-            let holdsInput = holders.contains(session)
-            let hasCrashed = crashed.contains(worker.hello.worker)
-            return (
-                isStrange ? 1 : 0, hasCrashed ? 1 : 0, busy, holdsInput ? 0 : 1, worker.lastAssignment,
-                worker.hello.worker
+            let rank = (
+                isStrange ? 1 : 0, crashed.contains(worker.hello.worker) ? 1 : 0, Int(worker.hello.slots) - slots,
+                holders.contains(session) ? 0 : 1, worker.lastAssignment, worker.hello.worker
             )
+            if let best, best.rank < rank || (best.rank == rank && inOrder(best.session, session)) { continue }
+            best = (session, rank)
         }
-        return eligible.sorted { inOrder($0.key, $1.key) }.min { rank($0.key, $0.value) < rank($1.key, $1.value) }?.key
+        return best?.session
     }
 
     /// Commits fence and attempt, then sends ASSIGN.
@@ -167,8 +182,11 @@ extension BrokerState {
 }
 
 extension Capability {
-    func serves(_ task: TaskSpecification) -> Bool {
-        stage == task.stage && (task.model.isEmpty || model == task.model)
+    func serves(_ task: TaskSpecification) -> Bool { serves(stage: task.stage, model: task.model) }
+
+    /// - Parameter model: empty for any.
+    func serves(stage: String, model: String) -> Bool {
+        self.stage == stage && (model.isEmpty || self.model == model)
     }
 }
 

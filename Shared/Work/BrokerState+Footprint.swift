@@ -21,4 +21,16 @@ extension BrokerState {
             workers: workers.count, blobs: orphans.count + workers.values.reduce(0) { $0 + $1.releases.count },
             revisions: revisions.count)
     }
+
+    /// Whether the index is what the records and the deadlines say: it is kept up to date job by job, and everything that
+    /// looks for work trusts it.
+    package var isIndexInStep: Bool { index == makeIndex() }
+
+    func makeIndex() -> WorkIndex {
+        var index = WorkIndex()
+        for id in records.unfinished {
+            index.update(id, records.jobs[id], pressingDeadline: pressingDeadline(of: id))
+        }
+        return index
+    }
 }

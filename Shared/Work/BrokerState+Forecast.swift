@@ -17,14 +17,10 @@ extension BrokerState {
         }
         forecastAt = now.milliseconds
         isForecastStale = false
-        foreseenBacklog = backlog()
-        let jobs = records.unfinished.compactMap { records.jobs[$0] }
-            .sorted {
-                ($0.state == .running ? 0 : 1, -$0.priority, $0.ordinal) < (
-                    $1.state == .running ? 0 : 1, -$1.priority, $1.ordinal
-                )
-            }
-        foreseen = jobs.prefix(Self.forecastJobs).compactMap { work(of: $0, now: now) }
+        foreseenBacklog = index.backlog
+        foreseen = index.nextJobs(Self.forecastJobs).compactMap { id in
+            records.jobs[id].flatMap { work(of: $0, now: now) }
+        }
         forecast = play(foreseen)
     }
 

@@ -191,7 +191,7 @@ extension BrokerState {
     /// Non-durable outputs died with their worker: run their producers again before a consumer tries in vain.
     /// A consumer that is already at work may have fetched them; it will say if not.
     private mutating func loseOutputs(heldBy session: SessionID, now: Instant) {
-        for id in records.unfinished.sorted() {
+        for id in index.jobsUnderWay {
             guard let job = records.jobs[id] else { continue }
             let lost = job.tasks.filter { task in
                 guard task.state == .done, task.session == session, !task.specification.durableOutputs,

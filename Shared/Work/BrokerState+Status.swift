@@ -90,7 +90,7 @@ extension BrokerState {
             let article = "aeiou".contains(stage.first ?? "x") ? "an" : "a"
             let model = task.specification.model.isEmpty ? "" : " with model \(task.specification.model.prefix(12))"
             notes.append("waiting for \(article) \(stage)\(model)")
-        } else if task.state == .ready, let stage = stageInTheWay(of: task, in: job, foreseenBacklog) {
+        } else if task.state == .ready, let stage = stageInTheWay(of: task, in: job) {
             notes.append("held back: enough work waits for the \(stage)")
         }
         return notes
@@ -120,12 +120,7 @@ extension BrokerState {
     /// Jobs that will be begun before this one: as forecast, else those of higher priority or age.
     private func queuePosition(of job: JobRecord) -> UInt32 {
         if let place = forecast?.places[job.job] { return UInt32(place) }
-        let ahead = records.unfinished.count { id in
-            guard let other = records.jobs[id], other.job != job.job, other.state == .accepted else { return false }
-            if other.priority != job.priority { return other.priority > job.priority }
-            return other.ordinal < job.ordinal
-        }
-        return UInt32(ahead)
+        return UInt32(index.queuedBefore(job.ordinal, priority: job.priority))
     }
 }
 

@@ -74,6 +74,8 @@ package struct BrokerState: Sendable {
     var notBefore: [TaskID: UInt64] = [:]
     /// Refusals in a row, for their backoff.
     var refusals: [TaskID: Int] = [:]
+    /// Follows from `records` and `deadlines`.
+    var index = WorkIndex()
     var durations = Durations()
     var share = FairShare()
     /// How often a task was asked to make room.
@@ -105,6 +107,9 @@ package struct BrokerState: Sendable {
     /// Watching sessions of each job.
     var watchers: [String: Set<SessionID>] = [:]
     var lastPushAt: [String: UInt64] = [:]
+    /// Since watchers of waiting jobs last heard of it.
+    var hasQueueMoved = false
+    var nextQueueEventAt: UInt64 = 0
     var changed: Set<String> = []
     var progressed: Set<String> = []
 
@@ -177,7 +182,13 @@ package struct BrokerState: Sendable {
                     step: task.checkpointStep)
             }
         }
+        index = makeIndex()
         for job in watchers.keys { touch(job) }
+    }
+
+    /// Renews the index after something about the job has changed.
+    mutating func reindex(_ id: String) {
+        index.update(id, records.jobs[id], pressingDeadline: pressingDeadline(of: id))
     }
 
     /// Advances the machine by one event.
@@ -246,10 +257,11 @@ package struct BrokerState: Sendable {
         for digest in unneeded.stored { orphans[digest] = now.milliseconds + configuration.orphanMilliseconds }
         for held in unneeded.held { workers[held.session]?.releases.append((held.digest, 3)) }
         if case .taskCompleted(let completion) = entry { keepOutputs(of: completion) }
+        reindex(entry.job)
         touch(entry.job)
         isForecastStale = true
         switch entry {
-        case .jobAccepted, .leaseGranted, .taskCompleted, .jobEnded: touchQueue()
+        case .jobAccepted, .leaseGranted, .taskCompleted, .jobEnded: hasQueueMoved = true
         default: break
         }
     }
@@ -289,8 +301,12 @@ package struct BrokerState: Sendable {
         progressed.insert(job)
     }
 
-    /// Queue positions or waiting notes may have changed: watchers of waiting jobs see it with the next event.
-    mutating func touchQueue() {
+    /// Queue positions or waiting notes may have changed: watchers of waiting jobs see it with the next event, each the
+    /// later the more of them there are.
+    mutating func touchQueue(_ now: Instant) {
+        guard hasQueueMoved, now.milliseconds >= nextQueueEventAt else { return }
+        hasQueueMoved = false
+        nextQueueEventAt = now.milliseconds + max(configuration.eventMilliseconds, UInt64(watchers.count))
         for job in watchers.keys where records.jobs[job]?.state == .accepted && !changed.contains(job) {
             touchProgress(job)
         }

@@ -15,7 +15,7 @@ struct FairShare: Sendable {
 
     /// A tenant without work submits some: time that it did not ask for is not saved up.
     /// - Parameter others: tenants that have unfinished jobs.
-    mutating func enter(_ tenant: String, others: Set<String>) {
+    mutating func enter(_ tenant: String, others: some Sequence<String>) {
         guard let least = others.map(served).min(), least > served(tenant) else { return }
         served[tenant] = least
     }
@@ -40,13 +40,7 @@ extension BrokerState {
 
     /// Counts a job of a tenant that had none.
     mutating func enterShare(_ tenant: String) {
-        var others: Set<String> = []
-        for job in records.unfinished {
-            guard let other = records.jobs[job]?.key.tenant else { continue }
-            if other == tenant { return }
-            others.insert(other)
-        }
-        share.enter(tenant, others: others)
+        if index.tenants[tenant] == nil { share.enter(tenant, others: index.tenants.keys) }
     }
 
     /// Takes a lease's clock off the table and counts what it really cost.

@@ -94,8 +94,6 @@ package struct JobRecord: Sendable, Hashable, Codable {
 
     package func task(_ name: String) -> TaskRecord? { index(of: name).map { tasks[$0] } }
 
-    var isAnyTaskReady: Bool { tasks.contains { $0.state == .ready } }
-
     /// Whether every task that reads `task`'s outputs is done (or there is none).
     func areConsumersDone(of task: String) -> Bool {
         tasks.allSatisfy { $0.state == .done || !$0.producers.contains(task) }

@@ -22,8 +22,6 @@ package struct Records: Sendable, Hashable {
     /// Job ids, oldest first.
     package private(set) var order: [String] = []
     package private(set) var unfinished: Set<String> = []
-    /// Jobs with a task that is READY.
-    package private(set) var ready: Set<String> = []
     package private(set) var keys: [SubmissionKey: String] = [:]
     /// Fences are unique in the whole cluster and only rise.
     package private(set) var lastFence: UInt64 = 0
@@ -96,7 +94,6 @@ package struct Records: Sendable, Hashable {
         jobs[job.job] = job
         order.append(job.job)
         if !job.state.isTerminal { unfinished.insert(job.job) }
-        if job.isAnyTaskReady { ready.insert(job.job) }
         if !job.key.key.isEmpty { keys[job.key] = job.job }
     }
 
@@ -104,7 +101,6 @@ package struct Records: Sendable, Hashable {
         guard let job = jobs.removeValue(forKey: id) else { return Unneeded() }
         order.removeAll { $0 == id }
         unfinished.remove(id)
-        ready.remove(id)
         if keys[job.key] == id { keys[job.key] = nil }
         var unneeded = Unneeded()
         for task in job.tasks {
@@ -117,11 +113,6 @@ package struct Records: Sendable, Hashable {
     private mutating func touch(_ id: String, _ body: (inout JobRecord) -> Void) {
         guard let place = jobs.index(forKey: id) else { return }
         body(&jobs.values[place])
-        noteReady(id, jobs.values[place].isAnyTaskReady)
-    }
-
-    private mutating func noteReady(_ id: String, _ isReady: Bool) {
-        if isReady { ready.insert(id) } else { ready.remove(id) }
     }
 
     /// Changes one job and settles the blob references that changed with it.
@@ -143,7 +134,6 @@ package struct Records: Sendable, Hashable {
             if new.areOutputsReleased, old.state != .done { unneeded.held += Self.outputsInMemory(of: new) }
         }
         if job.state.isTerminal { unfinished.remove(id) }
-        noteReady(id, job.isAnyTaskReady)
         jobs[id] = job
         return unneeded
     }

@@ -1,5 +1,6 @@
 import Failure
 import Tensor
+import Testing
 import Wire
 import Work
 
@@ -32,6 +33,7 @@ final class BrokerBench {
         let step = broker.handle(event, now: now)
         entries += step.entries
         removals += step.removals
+        #expect(broker.isIndexInStep, "after \(event)")
         return step.sends
     }
 

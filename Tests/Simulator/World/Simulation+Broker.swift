@@ -277,6 +277,9 @@ extension Simulation {
         } else if plan[.compaction], ledger.journal.count >= 40 {
             count(.compaction)
             checkFold(broker.state.records)
+            if !broker.state.isIndexInStep {
+                history.violate(.foldAgrees, "the index of the broker's work is not what its records say")
+            }
             ledger.compact(broker.state.records)
         }
     }
