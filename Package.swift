@@ -190,7 +190,8 @@ targets.append(
     .executableTarget(
         name: "BenchMain",
         dependencies: [
-            "Compute", "Model", "Diffusion", "Checkpoint", "DemoModel", "Failure", "Tensor", "Runtime", argumentParser,
+            "Compute", "Model", "Diffusion", "Checkpoint", "DemoModel", "Failure", "Tensor", "Runtime", "Wire", "Work",
+            argumentParser,
         ],
         path: "Tests/Benchmarks", exclude: ["peer"], swiftSettings: swiftStrict))
 

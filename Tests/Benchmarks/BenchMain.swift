@@ -32,6 +32,12 @@ struct BenchCommand: AsyncParsableCommand {
     @Flag(help: "Compare the latents of bfloat16 and int8 with those of float32 after 50 steps instead.")
     var quality = false
 
+    @Option(help: "Time the broker's decisions with so many queued jobs instead.")
+    var queue: Int?
+
+    @Option(help: "Tenants of those jobs.")
+    var tenants = 50
+
     @Flag(help: "Answer case names on standard input with seconds and megabytes, as the peer does.")
     var serve = false
 
@@ -39,6 +45,10 @@ struct BenchCommand: AsyncParsableCommand {
 
     func run() async throws {
         if serve { return try answer() }
+        if let queue {
+            guard queue > 0, tenants > 0 else { throw ValidationError("--queue and --tenants must be above 0.") }
+            return QueueBench(jobs: queue, tenants: tenants).run()
+        }
         if quality { return try Quality(threads: threads ?? 0).run() }
         let cases = BenchCase.all().filter {
             (only.map($0.name.contains) ?? true) && !(skipHeavy && $0.isHeavy)

@@ -52,6 +52,13 @@ final class Side {
 }
 
 enum Memory {
+    /// What this process holds now, in bytes, from `/proc/self/statm`.
+    static var residentBytes: Int {
+        let pages = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
+        let resident = pages.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        return resident * Int(sysconf(Int32(_SC_PAGESIZE)))
+    }
+
     /// The most memory this process has held, in MB, from `/proc/self/status`.
     static var peakMegabytes: Int {
         let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
