@@ -48,6 +48,7 @@ extension LedgerEntry {
         case .checkpointCommitted(let entry): "\(kind) \(entry.lease.short) step \(entry.step)"
         case .taskCompleted(let entry): "\(kind) \(entry.lease.short)"
         case .leaseEnded(let entry): "\(kind) \(entry.lease.short) \(entry.reason.rawValue): \(entry.message)"
+        case .deadlineMoved(let entry): "\(kind) \(entry.job)"
         case .outputsLost(let entry): "\(kind) \(entry.job) \(entry.producers.joined(separator: ", "))"
         case .jobEnded(let entry): "\(kind) \(entry.job) \(entry.state) \(entry.code): \(entry.message)"
         default: "\(kind) \(job)"

@@ -175,4 +175,27 @@ extension History {
             expect(Content(checkpoint.digest) == expected, .rightBytes, "\(id) starts from another checkpoint")
         }
     }
+
+    // MARK: Deadlines
+
+    /// A broker whose host began anew has only a wall clock, which may say anything: then a job keeps a grace.
+    mutating func checkDeadline(_ entry: LedgerEntry) {
+        switch entry {
+        case .jobAccepted(let acceptance): if acceptance.deadline != nil { offeredAt[acceptance.job] = now }
+        case .jobEnded(let end):
+            guard end.code == "deadline_exceeded", let job = jobs[end.job], job.end == nil else { return }
+            scheduling.deadlines += 1
+            let isSameRun = rebootedAt <= job.acceptedAt
+            let since = now - max(job.acceptedAt, rebootedAt)
+            let least = isSameRun ? job.deadline : min(job.deadline, Self.deadlineGrace)
+            let isLate = job.deadline > 0 && since >= least
+            expect(isLate, .deadlines, "\(end.job) ends after \(since) ms, its deadline is in \(least)")
+        case .leaseGranted(let grant):
+            // The tick that ends the job comes last in a turn, and a frozen or waiting broker has turns late.
+            guard let job = jobs[grant.lease.task.job], job.deadline > 0 else { return }
+            let since = now - max(job.acceptedAt, rebootedAt)
+            expect(since <= job.deadline + 25_000, .deadlines, "\(grant.lease.task) is leased long after its deadline")
+        default: return
+        }
+    }
 }

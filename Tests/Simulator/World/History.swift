@@ -37,6 +37,9 @@ struct History {
         var tasks: [Task]
         var end: JobState?
         var code = ""
+        /// Milliseconds from acceptance on; 0 = no matter when.
+        var deadline: UInt64 = 0
+        var acceptedAt: UInt64 = 0
         /// Whether it ended for the want of what its client had uploaded.
         var lacksUpload = false
         var isForgotten = false
@@ -63,6 +66,11 @@ struct History {
     var known: [SessionID: (hello: Hello, heardAt: UInt64)] = [:]
     var startedAt: UInt64 = 0
     var scheduling = SchedulingCounts()
+    /// When the broker's host last began anew.
+    var rebootedAt: UInt64 = 0
+    /// When jobs with a deadline were accepted, by decision.
+    var offeredAt: [String: UInt64] = [:]
+    static let deadlineGrace: UInt64 = 5000
     var limits: (tenant: Int, all: Int) = (.max, .max)
     /// Unfinished jobs of each tenant.
     var unfinishedOf: [String: Int] = [:]
@@ -113,7 +121,9 @@ struct History {
             finish(end.job, end.state)
             jobs[end.job]?.code = end.code
             jobs[end.job]?.lacksUpload = end.message.hasSuffix("serves init")
-        case .deadlineMoved: break
+        case .deadlineMoved(let move):
+            let asked = jobs[move.job]?.deadline ?? 0
+            expect(asked == move.deadline.milliseconds, .deadlines, "the deadline of \(move.job) becomes another one")
         case .jobForgotten(let id):
             guard let job = jobs[id] else { return }
             expect(job.end != nil, .durability, "unfinished job \(id) is forgotten")
@@ -137,6 +147,10 @@ struct History {
             priority: acceptance.priority, tasks: acceptance.tasks.map { Task(specification: $0) })
         expect(acceptance.retryOf == plans[plan].retries, .retries, "\(acceptance.job) goes on from another job")
         if let dead = acceptance.retryOf { takeOver(acceptance.carried ?? [], of: dead, into: &job) }
+        job.deadline = acceptance.deadline?.milliseconds ?? 0
+        job.acceptedAt = offeredAt[acceptance.job] ?? now
+        let wanted = acceptance.retryOf == nil ? plans[plan].submit.deadlineMilliseconds : 0
+        expect(job.deadline == wanted || wanted == 0, .deadlines, "\(acceptance.job) is wanted after \(wanted) ms")
         jobs[acceptance.job] = job
         unfinished += 1
     }
@@ -242,6 +256,7 @@ struct History {
     /// A turn has decided these: whatever had come to the broker's host by then counts for the leases it ends.
     mutating func checkDecision(_ entries: [LedgerEntry]) {
         for entry in entries {
+            checkDeadline(entry)
             if case .leaseGranted(let grant) = entry { decidedAt[grant.lease.fence] = now }
             guard case .leaseEnded(let end) = entry, end.reason == .expired else { continue }
             let fence = end.lease.fence

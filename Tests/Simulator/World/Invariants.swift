@@ -59,6 +59,8 @@ package enum Invariant: String, Sendable, CaseIterable, Hashable {
     case preemption = "making room costs nothing"
     /// No tenant is given more than another that waits, but for what is under way.
     case fairness = "tenants share"
+    /// A job ends at its deadline, neither before it nor long after, whatever happens to wall clocks; one without never.
+    case deadlines = "deadlines are kept"
     /// The dead are listed with what killed them, and nobody else is.
     case evidence = "the dead are on the list"
     /// Once the faults stop, every submission is accepted, every job ends, and every client hears of it in time.

@@ -6,6 +6,8 @@ struct Shape {
     let tenantJobLimit: Int
     /// Some jobs denoise in many steps, so that urgent ones find them under way.
     let hasLongTasks: Bool
+    /// Some jobs must be done by a certain time.
+    let hasDeadlines: Bool
     /// One tenant wants far more than the others, all at the same priority.
     let isCrowded: Bool
 
@@ -14,6 +16,7 @@ struct Shape {
         jobLimit = random.below(8) == 0 && !isQuiet ? 3 : 10_000
         isCrowded = random.below(isQuiet ? 4 : 128) == 0
         tenantJobLimit = random.below(8) == 0 && !isQuiet && !isCrowded ? 1 + random.below(2) : 1000
+        hasDeadlines = random.below(4) == 0 && !isCrowded
         hasLongTasks = random.below(4) == 0 && !isCrowded
     }
 
@@ -30,6 +33,8 @@ package struct SchedulingCounts: Sendable, Hashable {
     package var refusals = 0
     /// Jobs that go on from a dead one.
     package var retries = 0
+    /// Jobs that ended at their deadline.
+    package var deadlines = 0
     /// Slots given while another tenant waited, and while a less urgent task did.
     package var shares = 0
     package var precedences = 0
@@ -41,6 +46,7 @@ package struct SchedulingCounts: Sendable, Hashable {
         quarantines += other.quarantines
         refusals += other.refusals
         retries += other.retries
+        deadlines += other.deadlines
         shares += other.shares
         precedences += other.precedences
     }

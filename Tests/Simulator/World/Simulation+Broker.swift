@@ -63,6 +63,7 @@ extension Simulation {
         configuration.unfinishedJobLimit = shape.jobLimit
         configuration.tenantJobLimit = shape.tenantJobLimit
         configuration.preemptionMilliseconds = 1000
+        configuration.deadlineGraceMilliseconds = History.deadlineGrace
         configuration.boot = "\(brokerBoot)"
         let records = ledger.load()
         history.compare(withLedger: records)
@@ -85,7 +86,10 @@ extension Simulation {
         guard broker != nil else { return }
         note("broker dies")
         broker = nil
-        if losingPower { brokerBoot = random.below(1_000_000 as UInt64) }
+        if losingPower {
+            brokerBoot = random.below(1_000_000 as UInt64)
+            history.rebootedAt = now
+        }
         if !rules.commitsAreDurable { ledger.cutPower(random: &random) }
         if !rules.blobsAreFlushed {
             for content in store.contents where (store[content]?.storedAt ?? 0) + 2000 > now && random.below(2) == 0 {

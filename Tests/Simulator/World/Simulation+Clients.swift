@@ -48,6 +48,9 @@ extension Simulation {
                 submit: submit, nature: .ordinary, body: body,
                 beginsAt: random.below(2) == 0 ? 0 : random.below(15_000), upload: planned, steps: steps)
             if shape.isCrowded { job.beginsAt = number < Shape.crowd.first ? 0 : random.below(3000) }
+            if shape.hasDeadlines, random.below(2) == 0 {
+                job.submit.deadlineMilliseconds = random.between(2000...40_000)
+            }
             let dice = random.below(16)
             if dice == 0, plan[.poisonJob] { job.nature = .poison(task: random.below(tasks.count)) }
             if dice == 1, plan[.hopelessJob] { job.nature = .hopeless(task: random.below(tasks.count)) }
@@ -141,6 +144,7 @@ extension Simulation {
             again.retries = job
             again.beginsAt = now
             again.cancelsAt = nil
+            again.submit.deadlineMilliseconds = 0
             if random.below(2) == 0 { again.nature = .ordinary }
             client.progress.append((plans.count, .waiting))
             plans.append(again)
@@ -180,10 +184,16 @@ extension Simulation {
         case .draining(let answer): if answer.broker == false, answer.workers.isEmpty { resume() }
         case .cancelOutcome(let outcome): learn(outcome.job, outcome.state, client)
         case .deadPage(let page):
-            if question != nil, page.jobs.count != 1 || page.jobs.contains(where: \.incidents.isEmpty) {
+            // A deadline passes whatever the tasks do.
+            let lacksEvidence = page.jobs.contains { $0.incidents.isEmpty && $0.errorCode != "deadline_exceeded" }
+            if question != nil, page.jobs.count != 1 || lacksEvidence {
                 history.violate(.evidence, "key-\(question?.plan ?? 0) has no evidence: \(page.jobs)")
             }
         case .error(let error):
+            // Better late than never.
+            if error.code == "deadline_unreachable", let question {
+                plans[question.plan].submit.deadlineMilliseconds = 0
+            }
             if error.code == "job_not_dead" { history.violate(.truth, "a client thought otherwise: \(error.message)") }
             if error.code == "job_not_found" {
                 history.violate(.durability, "a client's job is gone: \(error.message)")

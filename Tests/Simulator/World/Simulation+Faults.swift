@@ -107,6 +107,7 @@ extension Simulation {
                     history.violate(.remaking, "\(id) failed for the want of an input")
                 }
                 guard plan.isQuiet else { break }
+                if end == .failed, job.code == "deadline_exceeded" { break }
                 if end != .done { history.violate(.noWaste, "\(id) is \(end) without any fault: \(job.code)") }
                 for task in job.tasks {
                     let name = TaskID(job: id, name: task.specification.name)
