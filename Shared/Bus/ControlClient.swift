@@ -52,6 +52,7 @@ package actor ControlClient {
     /// Whether the broker turned our key away at the newest try.
     private var isRefused = false
     private var failedHandshakes = 0
+    private var isReconnecting = false
     private var reconnectDelay = ControlClient.shortestReconnectDelay
     private let credentials: Credentials?
     private let logger: Logger
@@ -238,22 +239,34 @@ extension ControlClient {
                 guard isConnected else { continue }
                 isConnected = false
                 feed.yield(.disconnected)
-            case .refused: reconnectLater()
-            case .failed: noteFailedHandshake()
+                reconnectLater()
+            case .refused:
+                noteRefusal()
+                reconnectLater()
+            case .failed:
+                noteFailedHandshake()
+                reconnectLater()
             }
         }
     }
 
-    /// The key may be authorised meanwhile, but libzmq has given the connection up.
+    /// libzmq connects again by itself after a lost connection, but gives it up for good when the key was refused (it may
+    /// be authorised meanwhile) or a byte was damaged on its way; the monitor does not tell which it was.
     private func reconnectLater() {
-        let key = credentials.map { " \($0.identity.publicKey)" } ?? ""
-        if !isRefused { logger.warning("the broker at \(endpoint) does not admit our key\(key); trying again") }
-        isRefused = true
+        guard !isReconnecting else { return }
+        isReconnecting = true
         loop.reactor.schedule(after: reconnectDelay) { self.assumeIsolated { $0.reconnect() } }
         reconnectDelay = min(reconnectDelay * 2, ControlClient.longestReconnectDelay)
     }
 
+    private func noteRefusal() {
+        let key = credentials.map { " \($0.identity.publicKey)" } ?? ""
+        if !isRefused { logger.warning("the broker at \(endpoint) does not admit our key\(key); trying again") }
+        isRefused = true
+    }
+
     private func reconnect() {
+        isReconnecting = false
         guard !isClosed, !isConnected else { return }
         do throws(Failure) {
             try socket.connectAgain(endpoint.description)

@@ -37,13 +37,25 @@ extension DataClient {
             case .connected:
                 link.isUp = true
                 for identity in link.transfers.sorted() { ask(identity) }
-            case .disconnected:
-                link.isUp = false
-                // Chunks on their way are gone and the holder forgets us: start over rather than wait for silence.
-                for identity in link.transfers { finish(identity, .lost("closed the connection")) }
+            // Chunks on their way are gone and the holder forgets us: start over rather than wait for silence. On another
+            // socket, for libzmq gives a connection up for good when a byte of it was damaged.
+            case .disconnected: removeLink(endpoint, because: "closed the connection")
             // libzmq has given this connection up; whoever tries next opens another.
             case .refused: removeLink(endpoint, because: "does not admit our key")
-            case .failed: break
+            case .failed: connectAgain(link)
+            }
+        }
+    }
+
+    /// A handshake that broke off may be taken up by libzmq or not; those who wait for the connection go on waiting.
+    private func connectAgain(_ link: DataLink) {
+        let endpoint = link.endpoint
+        let broken = ObjectIdentifier(link)
+        loop.reactor.schedule(after: DataClient.reconnectDelay) {
+            self.assumeIsolated { client in
+                guard let link = client.links[endpoint], ObjectIdentifier(link) == broken, !link.isUp else { return }
+                // Where that fails the patience of the transfers ends it.
+                try? link.socket.connectAgain(endpoint.endpoint.description)
             }
         }
     }

@@ -13,6 +13,7 @@ package actor DataClient {
     static let batch = 64
     /// A connection that is not up after so long counts as unreachable.
     static let connectPatience = Duration.seconds(3)
+    static let reconnectDelay = Duration.milliseconds(500)
     private static let storeRetryDelay = Duration.milliseconds(250)
 
     package nonisolated let loop: BusLoop

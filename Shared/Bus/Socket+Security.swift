@@ -38,7 +38,8 @@ extension Socket {
         precondition(result == 0, "ZMQ_IPC_FILTER_UID: \(lastZMQError())")
     }
 
-    /// libzmq gives a connection up for good when its key was refused; only an explicit new one tries again.
+    /// libzmq gives a connection up for good when its key was refused or its bytes make no sense; only an explicit new
+    /// one tries again.
     func connectAgain(_ endpoint: String) throws(Failure) {
         zmq_disconnect(handle, endpoint)
         try connect(endpoint)

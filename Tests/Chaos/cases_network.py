@@ -55,6 +55,27 @@ def flipped_on_the_way(context):
     return f"{flipped} bytes damaged under 3 jobs, same videos"
 
 
+@case("12c", "bytes flipped under CURVE, on the data plane and the control plane",
+      "the connection ends and is made anew; the same frames in the end")
+def flipped_ciphertext(context):
+    cluster, machines = nodes(context, "vae-decoder", count=1, lease=5, keys=True)
+    node = machines["vae-decoder-1"]
+    flipped = 0
+    for proxy, after in ((node.served, 60_000), (node.control, 500), (node.store, 3000), (node.served, 200_000),
+                         (node.control, 300)):
+        before = sum(one.flipped for one in node.proxies)
+        proxy.flips, proxy.flip_after = proxy.flipped + 1, after
+        job = context.submit(cluster, "film")
+        cluster.finish(job)
+        history.check_video(cluster, job, context.reference("film"))
+        wait("the machine is in the cluster", lambda: cluster.ask("GET", "/healthz")[0] == 200, 60, 0.1)
+        flipped += sum(one.flipped for one in node.proxies) - before
+    if flipped < 4:
+        raise Wrong(f"only {flipped} bytes were damaged")
+    attempts = [max(task["attempt"] for task in cluster.job(job)["x_stages"]) for job, _ in cluster.accepted]
+    return f"{flipped} bytes damaged under 5 jobs, at most {max(attempts)} attempts of a task, same videos"
+
+
 @case(15, "partition of the denoiser's machine, shorter than a lease", "nothing lost, the task continues")
 def short_partition(context):
     cluster, machines = nodes(context, "denoiser", lease=4)
