@@ -147,7 +147,7 @@ ELSEWHERE = [
 ]
 
 # What `--keys` repeats unless rows are named: faults that end connections, for a connection is a handshake then.
-KEYED = "1a 2 4 8 8b 12b 13 15 16 17 18 19 20 21 31b 35"
+KEYED = "2 4 8b 12b 13 15 16 17 18 19 20 21 31b 35"
 
 
 def table(rows):
