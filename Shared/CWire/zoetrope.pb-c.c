@@ -3913,7 +3913,7 @@ const ProtobufCMessageDescriptor zoetrope__hello__descriptor =
   (ProtobufCMessageInit) zoetrope__hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__welcome__field_descriptors[3] =
+static const ProtobufCFieldDescriptor zoetrope__welcome__field_descriptors[4] =
 {
   {
     "beat_milliseconds",
@@ -3951,16 +3951,30 @@ static const ProtobufCFieldDescriptor zoetrope__welcome__field_descriptors[3] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cell",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Welcome, cell),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__welcome__field_indices_by_name[] = {
   0,   /* field[0] = beat_milliseconds */
+  3,   /* field[3] = cell */
   1,   /* field[1] = lease_milliseconds */
   2,   /* field[2] = store_locations */
 };
-static const ProtobufCIntRange zoetrope__welcome__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__welcome__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 30, 3 },
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor zoetrope__welcome__descriptor =
 {
@@ -3970,10 +3984,10 @@ const ProtobufCMessageDescriptor zoetrope__welcome__descriptor =
   "Zoetrope__Welcome",
   "zoetrope",
   sizeof(Zoetrope__Welcome),
-  3,
+  4,
   zoetrope__welcome__field_descriptors,
   zoetrope__welcome__field_indices_by_name,
-  1,  zoetrope__welcome__number_ranges,
+  2,  zoetrope__welcome__number_ranges,
   (ProtobufCMessageInit) zoetrope__welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -4581,7 +4595,7 @@ const ProtobufCMessageDescriptor zoetrope__task_specification__descriptor =
   (ProtobufCMessageInit) zoetrope__task_specification__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__submit__field_descriptors[7] =
+static const ProtobufCFieldDescriptor zoetrope__submit__field_descriptors[8] =
 {
   {
     "idempotency_key",
@@ -4667,20 +4681,34 @@ static const ProtobufCFieldDescriptor zoetrope__submit__field_descriptors[7] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "replay_only",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Submit, replay_only),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__submit__field_indices_by_name[] = {
   6,   /* field[6] = deadline_milliseconds */
   0,   /* field[0] = idempotency_key */
   3,   /* field[3] = priority */
+  7,   /* field[7] = replay_only */
   1,   /* field[1] = request_digest */
   4,   /* field[4] = specification */
   5,   /* field[5] = tasks */
   2,   /* field[2] = tenant */
 };
-static const ProtobufCIntRange zoetrope__submit__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__submit__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 30, 7 },
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor zoetrope__submit__descriptor =
 {
@@ -4690,10 +4718,10 @@ const ProtobufCMessageDescriptor zoetrope__submit__descriptor =
   "Zoetrope__Submit",
   "zoetrope",
   sizeof(Zoetrope__Submit),
-  7,
+  8,
   zoetrope__submit__field_descriptors,
   zoetrope__submit__field_indices_by_name,
-  1,  zoetrope__submit__number_ranges,
+  2,  zoetrope__submit__number_ranges,
   (ProtobufCMessageInit) zoetrope__submit__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -4748,7 +4776,7 @@ const ProtobufCMessageDescriptor zoetrope__accepted__descriptor =
   (ProtobufCMessageInit) zoetrope__accepted__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__query__field_descriptors[3] =
+static const ProtobufCFieldDescriptor zoetrope__query__field_descriptors[4] =
 {
   {
     "job",
@@ -4786,16 +4814,30 @@ static const ProtobufCFieldDescriptor zoetrope__query__field_descriptors[3] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "before_unix_milliseconds",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Query, before_unix_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__query__field_indices_by_name[] = {
   1,   /* field[1] = before */
+  3,   /* field[3] = before_unix_milliseconds */
   0,   /* field[0] = job */
   2,   /* field[2] = limit */
 };
-static const ProtobufCIntRange zoetrope__query__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__query__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 30, 3 },
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor zoetrope__query__descriptor =
 {
@@ -4805,10 +4847,10 @@ const ProtobufCMessageDescriptor zoetrope__query__descriptor =
   "Zoetrope__Query",
   "zoetrope",
   sizeof(Zoetrope__Query),
-  3,
+  4,
   zoetrope__query__field_descriptors,
   zoetrope__query__field_indices_by_name,
-  1,  zoetrope__query__number_ranges,
+  2,  zoetrope__query__number_ranges,
   (ProtobufCMessageInit) zoetrope__query__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -4967,7 +5009,7 @@ const ProtobufCMessageDescriptor zoetrope__task_status__descriptor =
   (ProtobufCMessageInit) zoetrope__task_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__job_status__field_descriptors[14] =
+static const ProtobufCFieldDescriptor zoetrope__job_status__field_descriptors[15] =
 {
   {
     "job",
@@ -5137,8 +5179,21 @@ static const ProtobufCFieldDescriptor zoetrope__job_status__field_descriptors[14
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cell",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__JobStatus, cell),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__job_status__field_indices_by_name[] = {
+  14,   /* field[14] = cell */
   3,   /* field[3] = created_unix_milliseconds */
   13,   /* field[13] = deadline_unix_milliseconds */
   11,   /* field[11] = error_code */
@@ -5154,10 +5209,11 @@ static const unsigned zoetrope__job_status__field_indices_by_name[] = {
   1,   /* field[1] = state */
   9,   /* field[9] = tasks */
 };
-static const ProtobufCIntRange zoetrope__job_status__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__job_status__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 14 }
+  { 30, 14 },
+  { 0, 15 }
 };
 const ProtobufCMessageDescriptor zoetrope__job_status__descriptor =
 {
@@ -5167,10 +5223,10 @@ const ProtobufCMessageDescriptor zoetrope__job_status__descriptor =
   "Zoetrope__JobStatus",
   "zoetrope",
   sizeof(Zoetrope__JobStatus),
-  14,
+  15,
   zoetrope__job_status__field_descriptors,
   zoetrope__job_status__field_indices_by_name,
-  1,  zoetrope__job_status__number_ranges,
+  2,  zoetrope__job_status__number_ranges,
   (ProtobufCMessageInit) zoetrope__job_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -5482,7 +5538,7 @@ const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
   (ProtobufCMessageInit) zoetrope__cluster_worker__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptors[4] =
+static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptors[6] =
 {
   {
     "workers",
@@ -5532,18 +5588,45 @@ static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cell",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__ClusterStatus, cell),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "backlog_milliseconds",
+    31,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__ClusterStatus, backlog_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__cluster_status__field_indices_by_name[] = {
+  5,   /* field[5] = backlog_milliseconds */
+  4,   /* field[4] = cell */
   3,   /* field[3] = draining */
   1,   /* field[1] = queued_jobs */
   2,   /* field[2] = running_jobs */
   0,   /* field[0] = workers */
 };
-static const ProtobufCIntRange zoetrope__cluster_status__number_ranges[2 + 1] =
+static const ProtobufCIntRange zoetrope__cluster_status__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 20, 3 },
-  { 0, 4 }
+  { 30, 4 },
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor zoetrope__cluster_status__descriptor =
 {
@@ -5553,10 +5636,10 @@ const ProtobufCMessageDescriptor zoetrope__cluster_status__descriptor =
   "Zoetrope__ClusterStatus",
   "zoetrope",
   sizeof(Zoetrope__ClusterStatus),
-  4,
+  6,
   zoetrope__cluster_status__field_descriptors,
   zoetrope__cluster_status__field_indices_by_name,
-  2,  zoetrope__cluster_status__number_ranges,
+  3,  zoetrope__cluster_status__number_ranges,
   (ProtobufCMessageInit) zoetrope__cluster_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -6805,7 +6888,7 @@ const ProtobufCMessageDescriptor zoetrope__draining__descriptor =
   (ProtobufCMessageInit) zoetrope__draining__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__dead_query__field_descriptors[3] =
+static const ProtobufCFieldDescriptor zoetrope__dead_query__field_descriptors[4] =
 {
   {
     "job",
@@ -6843,16 +6926,30 @@ static const ProtobufCFieldDescriptor zoetrope__dead_query__field_descriptors[3]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "before_unix_milliseconds",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadQuery, before_unix_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__dead_query__field_indices_by_name[] = {
   1,   /* field[1] = before */
+  3,   /* field[3] = before_unix_milliseconds */
   0,   /* field[0] = job */
   2,   /* field[2] = limit */
 };
-static const ProtobufCIntRange zoetrope__dead_query__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__dead_query__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 30, 3 },
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor zoetrope__dead_query__descriptor =
 {
@@ -6862,10 +6959,10 @@ const ProtobufCMessageDescriptor zoetrope__dead_query__descriptor =
   "Zoetrope__DeadQuery",
   "zoetrope",
   sizeof(Zoetrope__DeadQuery),
-  3,
+  4,
   zoetrope__dead_query__field_descriptors,
   zoetrope__dead_query__field_indices_by_name,
-  1,  zoetrope__dead_query__number_ranges,
+  2,  zoetrope__dead_query__number_ranges,
   (ProtobufCMessageInit) zoetrope__dead_query__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -7050,7 +7147,7 @@ const ProtobufCMessageDescriptor zoetrope__incident__descriptor =
   (ProtobufCMessageInit) zoetrope__incident__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__dead_job__field_descriptors[13] =
+static const ProtobufCFieldDescriptor zoetrope__dead_job__field_descriptors[15] =
 {
   {
     "job",
@@ -7208,11 +7305,37 @@ static const ProtobufCFieldDescriptor zoetrope__dead_job__field_descriptors[13] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cell",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, cell),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "created_unix_milliseconds",
+    31,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__DeadJob, created_unix_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__dead_job__field_indices_by_name[] = {
   7,   /* field[7] = attempts */
+  13,   /* field[13] = cell */
   10,   /* field[10] = checkpoint_step */
   8,   /* field[8] = crashes */
+  14,   /* field[14] = created_unix_milliseconds */
   3,   /* field[3] = error_code */
   4,   /* field[4] = error_message */
   9,   /* field[9] = failures */
@@ -7224,10 +7347,11 @@ static const unsigned zoetrope__dead_job__field_indices_by_name[] = {
   1,   /* field[1] = state */
   5,   /* field[5] = task */
 };
-static const ProtobufCIntRange zoetrope__dead_job__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__dead_job__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 30, 13 },
+  { 0, 15 }
 };
 const ProtobufCMessageDescriptor zoetrope__dead_job__descriptor =
 {
@@ -7237,10 +7361,10 @@ const ProtobufCMessageDescriptor zoetrope__dead_job__descriptor =
   "Zoetrope__DeadJob",
   "zoetrope",
   sizeof(Zoetrope__DeadJob),
-  13,
+  15,
   zoetrope__dead_job__field_descriptors,
   zoetrope__dead_job__field_indices_by_name,
-  1,  zoetrope__dead_job__number_ranges,
+  2,  zoetrope__dead_job__number_ranges,
   (ProtobufCMessageInit) zoetrope__dead_job__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

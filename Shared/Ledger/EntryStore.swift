@@ -15,4 +15,14 @@ package protocol EntryStore: Sendable {
     func compact(_ records: Records) async throws(Failure)
     /// Writes and removes a little, to learn whether writing is possible (again).
     func probe() async throws(Failure)
+    /// The name of the cell that this store belongs to, for life.
+    ///
+    /// - Parameter wanted: what the operator calls it; nil takes the name it has, or makes one.
+    /// - Throws: `cell_mismatch` when it was given another name before.
+    func cell(named wanted: String?) throws(Failure) -> String
+}
+
+extension EntryStore {
+    /// For stores that remember nothing.
+    package func cell(named wanted: String?) throws(Failure) -> String { wanted ?? "cell" }
 }

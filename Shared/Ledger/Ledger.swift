@@ -90,6 +90,35 @@ package final class Ledger: EntryStore {
         try await write { try LedgerTables.probe($0) }
     }
 
+    /// A name that was made up may be replaced by a given one (ids of older jobs then tell nothing of the cell); a given
+    /// one never changes.
+    package func cell(named wanted: String?) throws(Failure) -> String {
+        try failing(at: path) {
+            try database.write { database in
+                let known = try LedgerTables.cell(database)
+                if let known, wanted == nil || wanted == known.name {
+                    // From now on it is the operator's.
+                    if wanted != nil, !known.wasGiven {
+                        try LedgerTables.setCell(known.name, wasGiven: true, in: database)
+                    }
+                    return known.name
+                }
+                if let known, let wanted, known.wasGiven {
+                    throw Failure(
+                        "cell_mismatch", "the ledger in \(path) belongs to cell \(known.name), not to \(wanted)",
+                        field: "cell", remedy: "Give the right --data-directory, or leave --cell out.")
+                }
+                let name = wanted ?? Self.inventedName()
+                try LedgerTables.setCell(name, wasGiven: wanted != nil, in: database)
+                return name
+            }
+        }
+    }
+
+    private static func inventedName() -> String {
+        "cell-" + String(UInt32.random(in: 0x1000_0000 ... .max), radix: 16)
+    }
+
     /// What SQLite says about itself: `synchronous` (2 = FULL) and the journal mode, for the start-up log.
     package func durability() throws(Failure) -> (synchronous: Int, journalMode: String) {
         try failing(at: path) { try database.read { try Self.readDurability($0) } }

@@ -28,6 +28,10 @@ func ledgerMigrator() -> DatabaseMigrator {
                 CREATE INDEX idempotency_job ON idempotency (job);
                 """)
     }
+    migrator.registerMigration("the name of the cell") { database in
+        try database.execute(
+            sql: "CREATE TABLE cell (name TEXT NOT NULL, was_given INTEGER NOT NULL)")
+    }
     return migrator
 }
 
@@ -131,6 +135,16 @@ enum LedgerTables {
 
     static func probe(_ database: Database) throws {
         try setCounter("probe", to: try counter("probe", in: database) &+ 1, in: database)
+    }
+
+    /// The cell's name and whether the operator gave it; nil in a ledger that has none yet.
+    static func cell(_ database: Database) throws -> (name: String, wasGiven: Bool)? {
+        try Row.fetchOne(database, sql: "SELECT name, was_given FROM cell").map { ($0["name"], $0["was_given"]) }
+    }
+
+    static func setCell(_ name: String, wasGiven: Bool, in database: Database) throws {
+        try database.execute(sql: "DELETE FROM cell")
+        try database.execute(sql: "INSERT INTO cell (name, was_given) VALUES (?, ?)", arguments: [name, wasGiven])
     }
 
     private static func counter(_ name: String, in database: Database) throws -> UInt64 {

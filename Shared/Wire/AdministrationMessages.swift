@@ -34,11 +34,14 @@ package struct DeadQuery: Sendable, Hashable {
     package var job: String
     package var before: String
     package var limit: UInt32
+    /// Only jobs accepted before this; 0 = any.
+    package var beforeUnixMilliseconds: UInt64
 
-    package init(job: String, before: String = "", limit: UInt32 = 16) {
+    package init(job: String, before: String = "", limit: UInt32 = 16, beforeUnixMilliseconds: UInt64 = 0) {
         self.job = job
         self.before = before
         self.limit = limit
+        self.beforeUnixMilliseconds = beforeUnixMilliseconds
     }
 }
 
@@ -101,12 +104,18 @@ package struct DeadJob: Sendable, Hashable {
     package var retriedAs: String
     /// Of every task, in the order in which they happened; empty in a page of several jobs.
     package var incidents: [Incident]
+    /// Name of the broker that has the job.
+    package var cell: String
+    package var createdUnixMilliseconds: UInt64
 
     package init(
         job: String, state: JobState, finishedUnixMilliseconds: UInt64, errorCode: String, errorMessage: String,
         task: String = "", stage: String = "", attempts: UInt32 = 0, crashes: UInt32 = 0, failures: UInt32 = 0,
-        checkpointStep: UInt32 = 0, retriedAs: String = "", incidents: [Incident] = []
+        checkpointStep: UInt32 = 0, retriedAs: String = "", incidents: [Incident] = [], cell: String = "",
+        createdUnixMilliseconds: UInt64 = 0
     ) {
+        self.cell = cell
+        self.createdUnixMilliseconds = createdUnixMilliseconds
         self.job = job
         self.state = state
         self.finishedUnixMilliseconds = finishedUnixMilliseconds

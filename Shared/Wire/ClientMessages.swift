@@ -53,9 +53,12 @@ package struct Submit: Sendable, Hashable {
     /// 0 = no matter when.
     package var deadlineMilliseconds: UInt64
 
+    /// Answer for the job that has this key, with `idempotency_key_unknown` where there is none; never make one.
+    package var replayOnly: Bool
+
     package init(
         idempotencyKey: String, requestDigest: Digest, tenant: String, priority: Int32, specification: String,
-        tasks: [TaskSpecification], deadlineMilliseconds: UInt64 = 0
+        tasks: [TaskSpecification], deadlineMilliseconds: UInt64 = 0, replayOnly: Bool = false
     ) {
         self.deadlineMilliseconds = deadlineMilliseconds
         self.idempotencyKey = idempotencyKey
@@ -64,6 +67,7 @@ package struct Submit: Sendable, Hashable {
         self.priority = priority
         self.specification = specification
         self.tasks = tasks
+        self.replayOnly = replayOnly
     }
 }
 
@@ -83,11 +87,14 @@ package struct Query: Sendable, Hashable {
     package var job: String
     package var before: String
     package var limit: UInt32
+    /// Only jobs accepted before this; 0 = any. For pages over several brokers, where `before` is of another one.
+    package var beforeUnixMilliseconds: UInt64
 
-    package init(job: String, before: String = "", limit: UInt32 = 16) {
+    package init(job: String, before: String = "", limit: UInt32 = 16, beforeUnixMilliseconds: UInt64 = 0) {
         self.job = job
         self.before = before
         self.limit = limit
+        self.beforeUnixMilliseconds = beforeUnixMilliseconds
     }
 }
 
@@ -154,12 +161,14 @@ package struct JobStatus: Sendable, Hashable {
     package var errorMessage: String
     /// When the deadline passes, by the broker's wall clock as it is now; 0 = none.
     package var deadlineUnixMilliseconds: UInt64
+    /// Name of the broker that has the job.
+    package var cell: String
 
     package init(
         job: String, state: JobState, revision: UInt64, createdUnixMilliseconds: UInt64,
         finishedUnixMilliseconds: UInt64 = 0, priority: Int32 = 0, queuePosition: UInt32 = 0,
         remainingMilliseconds: UInt64 = 0, specification: String, tasks: [TaskStatus], outputs: [NamedRef] = [],
-        errorCode: String = "", errorMessage: String = "", deadlineUnixMilliseconds: UInt64 = 0
+        errorCode: String = "", errorMessage: String = "", deadlineUnixMilliseconds: UInt64 = 0, cell: String = ""
     ) {
         self.deadlineUnixMilliseconds = deadlineUnixMilliseconds
         self.job = job
@@ -175,6 +184,7 @@ package struct JobStatus: Sendable, Hashable {
         self.outputs = outputs
         self.errorCode = errorCode
         self.errorMessage = errorMessage
+        self.cell = cell
     }
 }
 
@@ -242,11 +252,20 @@ package struct ClusterStatus: Sendable, Hashable {
     package var runningJobs: UInt32
     /// The broker refuses new jobs and goes on with the others.
     package var isDraining: Bool
+    /// The broker's name.
+    package var cell: String
+    /// Expected time until the last of its jobs ends; 0 = no jobs, or not known.
+    package var backlogMilliseconds: UInt64
 
-    package init(workers: [Worker], queuedJobs: UInt32, runningJobs: UInt32, isDraining: Bool = false) {
+    package init(
+        workers: [Worker], queuedJobs: UInt32, runningJobs: UInt32, isDraining: Bool = false, cell: String = "",
+        backlogMilliseconds: UInt64 = 0
+    ) {
         self.workers = workers
         self.queuedJobs = queuedJobs
         self.runningJobs = runningJobs
         self.isDraining = isDraining
+        self.cell = cell
+        self.backlogMilliseconds = backlogMilliseconds
     }
 }

@@ -12,6 +12,10 @@ package enum Limits {
     package static let runningTasksPerWorker = 64
     package static let capabilitiesPerWorker = 16
     package static let nameBytes = 128
+    /// Name of a cell.
+    package static let cellBytes = 32
+    /// Cells that one worker or gateway serves.
+    package static let cells = 8
     package static let parameterBytes = 16 * 1024
     package static let specificationBytes = 16 * 1024
     package static let messageBytes = 2 * 1024

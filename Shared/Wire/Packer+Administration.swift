@@ -27,6 +27,7 @@ extension Packer {
         result.pointee.job = try text(query.job, "dead_query.job")
         result.pointee.before = try text(query.before, "dead_query.before")
         result.pointee.limit = query.limit
+        result.pointee.before_unix_milliseconds = query.beforeUnixMilliseconds
         return result
     }
 
@@ -61,6 +62,8 @@ extension Packer {
         result.pointee.failures = job.failures
         result.pointee.checkpoint_step = job.checkpointStep
         result.pointee.retried_as = try text(job.retriedAs, "dead_job.retried_as")
+        result.pointee.cell = try text(job.cell, "dead_job.cell", limit: Limits.cellBytes)
+        result.pointee.created_unix_milliseconds = job.createdUnixMilliseconds
         result.pointee.n_incidents = job.incidents.count
         result.pointee.incidents = try list(job.incidents, "dead_job.incidents", limit: Limits.incidents, incident)
         return result

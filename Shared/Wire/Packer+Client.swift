@@ -46,6 +46,7 @@ extension Packer {
         result.pointee.tasks = try list(submit.tasks, "submit.tasks", limit: Limits.tasksPerJob, taskSpecification)
         try Bounds.check(deadline: submit.deadlineMilliseconds)
         result.pointee.deadline_milliseconds = submit.deadlineMilliseconds
+        result.pointee.replay_only = submit.replayOnly ? 1 : 0
         return result
     }
 
@@ -61,6 +62,7 @@ extension Packer {
         result.pointee.job = try text(query.job, "query.job")
         result.pointee.before = try text(query.before, "query.before")
         result.pointee.limit = query.limit
+        result.pointee.before_unix_milliseconds = query.beforeUnixMilliseconds
         return result
     }
 
@@ -98,6 +100,7 @@ extension Packer {
         result.pointee.error_code = try text(job.errorCode, "job.error_code")
         result.pointee.error_message = try prose(job.errorMessage)
         result.pointee.deadline_unix_milliseconds = job.deadlineUnixMilliseconds
+        result.pointee.cell = try text(job.cell, "job.cell", limit: Limits.cellBytes)
         return result
     }
 
@@ -153,6 +156,8 @@ extension Packer {
         result.pointee.queued_jobs = cluster.queuedJobs
         result.pointee.running_jobs = cluster.runningJobs
         result.pointee.draining = cluster.isDraining ? 1 : 0
+        result.pointee.cell = try text(cluster.cell, "cluster.cell", limit: Limits.cellBytes)
+        result.pointee.backlog_milliseconds = cluster.backlogMilliseconds
         return result
     }
 }

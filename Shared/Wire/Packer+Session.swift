@@ -29,6 +29,7 @@ extension Packer {
         result.pointee.n_store_locations = welcome.storeLocations.count
         result.pointee.store_locations = try list(
             welcome.storeLocations, "welcome.store_locations", limit: Limits.locations, location)
+        result.pointee.cell = try text(welcome.cell, "welcome.cell", limit: Limits.cellBytes)
         return result
     }
 

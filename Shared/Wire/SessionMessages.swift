@@ -50,11 +50,16 @@ package struct Welcome: Sendable, Hashable {
     package var beatMilliseconds: UInt32
     package var leaseMilliseconds: UInt32
     package var storeLocations: [Location]
+    /// The broker's name among several; empty from one of before there were cells.
+    package var cell: String
 
-    package init(beatMilliseconds: UInt32, leaseMilliseconds: UInt32, storeLocations: [Location]) {
+    package init(
+        beatMilliseconds: UInt32, leaseMilliseconds: UInt32, storeLocations: [Location], cell: String = ""
+    ) {
         self.beatMilliseconds = beatMilliseconds
         self.leaseMilliseconds = leaseMilliseconds
         self.storeLocations = storeLocations
+        self.cell = cell
     }
 }
 

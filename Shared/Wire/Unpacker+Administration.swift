@@ -23,7 +23,7 @@ extension Unpacker {
         try visit(raw.base)
         return DeadQuery(
             job: try text(raw.job, "dead_query.job"), before: try text(raw.before, "dead_query.before"),
-            limit: raw.limit)
+            limit: raw.limit, beforeUnixMilliseconds: raw.before_unix_milliseconds)
     }
 
     func incident(_ raw: Zoetrope__Incident) throws(Failure) -> Incident {
@@ -50,7 +50,9 @@ extension Unpacker {
             attempts: raw.attempts, crashes: raw.crashes, failures: raw.failures,
             checkpointStep: raw.checkpoint_step, retriedAs: try text(raw.retried_as, "dead_job.retried_as"),
             incidents: try list(
-                raw.n_incidents, raw.incidents, "dead_job.incidents", limit: Limits.incidents, incident))
+                raw.n_incidents, raw.incidents, "dead_job.incidents", limit: Limits.incidents, incident),
+            cell: try text(raw.cell, "dead_job.cell", limit: Limits.cellBytes),
+            createdUnixMilliseconds: raw.created_unix_milliseconds)
     }
 
     func deadPage(_ raw: Zoetrope__DeadPage) throws(Failure) -> DeadPage {

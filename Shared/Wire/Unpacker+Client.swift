@@ -39,7 +39,8 @@ extension Unpacker {
             specification: try text(
                 raw.specification, "submit.specification", limit: Limits.specificationBytes),
             tasks: try list(raw.n_tasks, raw.tasks, "submit.tasks", limit: Limits.tasksPerJob, taskSpecification),
-            deadlineMilliseconds: raw.deadline_milliseconds)
+            deadlineMilliseconds: raw.deadline_milliseconds,
+            replayOnly: raw.replay_only != 0)
     }
 
     func accepted(_ raw: Zoetrope__Accepted) throws(Failure) -> Accepted {
@@ -50,7 +51,8 @@ extension Unpacker {
     func query(_ raw: Zoetrope__Query) throws(Failure) -> Query {
         try visit(raw.base)
         return Query(
-            job: try text(raw.job, "query.job"), before: try text(raw.before, "query.before"), limit: raw.limit)
+            job: try text(raw.job, "query.job"), before: try text(raw.before, "query.before"), limit: raw.limit,
+            beforeUnixMilliseconds: raw.before_unix_milliseconds)
     }
 
     func taskStatus(_ raw: Zoetrope__TaskStatus) throws(Failure) -> TaskStatus {
@@ -78,7 +80,8 @@ extension Unpacker {
             outputs: try list(raw.n_outputs, raw.outputs, "job.outputs", limit: Limits.namedRefs, namedRef),
             errorCode: try text(raw.error_code, "job.error_code"),
             errorMessage: try prose(raw.error_message, "job.error_message"),
-            deadlineUnixMilliseconds: raw.deadline_unix_milliseconds)
+            deadlineUnixMilliseconds: raw.deadline_unix_milliseconds,
+            cell: try text(raw.cell, "job.cell", limit: Limits.cellBytes))
     }
 
     func statusPage(_ raw: Zoetrope__StatusPage) throws(Failure) -> StatusPage {
@@ -121,6 +124,8 @@ extension Unpacker {
         return ClusterStatus(
             workers: try list(
                 raw.n_workers, raw.workers, "cluster.workers", limit: Limits.workersPerCluster, clusterWorker),
-            queuedJobs: raw.queued_jobs, runningJobs: raw.running_jobs, isDraining: raw.draining != 0)
+            queuedJobs: raw.queued_jobs, runningJobs: raw.running_jobs, isDraining: raw.draining != 0,
+            cell: try text(raw.cell, "cluster.cell", limit: Limits.cellBytes),
+            backlogMilliseconds: raw.backlog_milliseconds)
     }
 }

@@ -25,7 +25,7 @@ extension Unpacker {
             beatMilliseconds: raw.beat_milliseconds, leaseMilliseconds: raw.lease_milliseconds,
             storeLocations: try list(
                 raw.n_store_locations, raw.store_locations, "welcome.store_locations", limit: Limits.locations, location
-            ))
+            ), cell: try text(raw.cell, "welcome.cell", limit: Limits.cellBytes))
     }
 
     func runningTask(_ raw: Zoetrope__RunningTask) throws(Failure) -> RunningTask {

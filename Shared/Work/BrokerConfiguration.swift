@@ -4,6 +4,8 @@ package import Wire
 package struct BrokerConfiguration: Sendable {
     /// Rises with every start of the broker on the same ledger.
     package var epoch: UInt64
+    /// This broker's name among several, in WELCOME and in every status.
+    package var cell = ""
     package var beatMilliseconds: UInt64 = 1000
     /// A worker that is not heard for this long loses its tasks.
     package var leaseMilliseconds: UInt64 = 15_000

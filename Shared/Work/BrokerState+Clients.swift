@@ -4,9 +4,15 @@ import Wire
 // What gateways and the command line ask for.
 extension BrokerState {
     mutating func accept(_ submit: Submit, from session: SessionID, inReplyTo sequence: UInt64, now: Instant) {
+        let key = SubmissionKey(tenant: submit.tenant, key: submit.idempotencyKey)
+        if submit.replayOnly, key.key.isEmpty || records.keys[key] == nil {
+            let problem = "no job has the idempotency key \(key.key)"
+            sendError("idempotency_key_unknown", problem, to: session, inReplyTo: sequence)
+            return
+        }
         let offer = JobOffer(
-            key: SubmissionKey(tenant: submit.tenant, key: submit.idempotencyKey), requestDigest: submit.requestDigest,
-            priority: submit.priority, specification: submit.specification, tasks: submit.tasks,
+            key: key, requestDigest: submit.requestDigest, priority: submit.priority,
+            specification: submit.specification, tasks: submit.tasks,
             deadlineMilliseconds: submit.deadlineMilliseconds)
         take(offer, from: session, inReplyTo: sequence, now: now)
     }
@@ -60,23 +66,30 @@ extension BrokerState {
         }
         let limit = min(max(1, Int(query.limit)), Limits.jobsPerPage)
         var page: [JobStatus] = []
+        var hasMore = false
         var bytes = 0
         for id in records.order[..<end].reversed() {
-            guard let job = records.jobs[id] else { continue }
+            guard let job = records.jobs[id], isWanted(job, before: query.beforeUnixMilliseconds) else { continue }
             let status = status(of: job, now: now)
             bytes += status.approximateBytes
-            guard page.isEmpty || (page.count < limit && bytes <= Self.pageBytes) else { break }
+            guard page.isEmpty || (page.count < limit && bytes <= Self.pageBytes) else {
+                hasMore = true
+                break
+            }
             page.append(status)
         }
-        let hasMore = page.count < end
         send(.status(StatusPage(jobs: page, hasMore: hasMore)), to: session, inReplyTo: sequence)
     }
+
+    /// Whether a page of jobs accepted before `limit` (0 = any time) shows this one.
+    func isWanted(_ job: JobRecord, before limit: UInt64) -> Bool { limit == 0 || job.createdUnixMilliseconds < limit }
 
     mutating func sendNotFound(_ job: String, to session: SessionID, inReplyTo sequence: UInt64) {
         sendError("job_not_found", "there is no job \(job)", to: session, inReplyTo: sequence)
     }
 
-    func clusterStatus(_ now: Instant) -> ClusterStatus {
+    mutating func clusterStatus(_ now: Instant) -> ClusterStatus {
+        prepareForecast(now)
         var busy: [SessionID: UInt32] = [:]
         for clock in leases.values { busy[clock.session, default: 0] += 1 }
         var bytes = 0
@@ -94,7 +107,13 @@ extension BrokerState {
         let queued = index.queuedCount
         return ClusterStatus(
             workers: listed, queuedJobs: UInt32(queued), runningJobs: UInt32(records.unfinished.count - queued),
-            isDraining: isDraining)
+            isDraining: isDraining, cell: configuration.cell, backlogMilliseconds: backlogMilliseconds)
+    }
+
+    /// Until the last job ends, as forecast; 0 when there are none, or one that cannot be foretold.
+    private var backlogMilliseconds: UInt64 {
+        let ends = records.unfinished.map { forecast?.remaining[$0] }
+        return ends.contains(nil) ? 0 : ends.compactMap(\.self).max() ?? 0
     }
 
     /// Sends an EVENT to every watcher of what changed; step progress at most once per job and interval.

@@ -15,7 +15,9 @@ extension BrokerState {
         var page: [DeadJob] = []
         var hasMore = false
         for id in older {
-            guard let job = records.jobs[id], job.isDead else { continue }
+            guard let job = records.jobs[id], job.isDead, isWanted(job, before: query.beforeUnixMilliseconds) else {
+                continue
+            }
             guard page.count < limit else {
                 hasMore = true
                 break
@@ -57,7 +59,8 @@ extension BrokerState {
             errorCode: job.errorCode, errorMessage: job.errorMessage, task: job.endedBy ?? "",
             stage: cause?.specification.stage ?? "", attempts: cause?.attempts ?? 0, crashes: cause?.crashes ?? 0,
             failures: cause?.failures ?? 0, checkpointStep: cause?.checkpointStep ?? 0,
-            retriedAs: job.retriedAs ?? "")
+            retriedAs: job.retriedAs ?? "", cell: configuration.cell,
+            createdUnixMilliseconds: job.createdUnixMilliseconds)
         guard withIncidents else { return dead }
         let all = job.tasks.flatMap { task in
             (task.incidents ?? []).map { $0.incident(of: task.specification.name) }

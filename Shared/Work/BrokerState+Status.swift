@@ -14,7 +14,7 @@ extension BrokerState {
             finishedUnixMilliseconds: job.finishedUnixMilliseconds,
             priority: job.priority, specification: job.specification,
             tasks: job.tasks.map { taskStatus(of: $0, in: job, now: now) }, outputs: durableOutputs(of: job),
-            errorCode: job.errorCode, errorMessage: job.errorMessage)
+            errorCode: job.errorCode, errorMessage: job.errorMessage, cell: configuration.cell)
         status.queuePosition = job.state == .accepted ? queuePosition(of: job) : 0
         status.remainingMilliseconds = isOver ? 0 : forecast?.remaining[job.job].map { max(1, $0) } ?? 0
         status.deadlineUnixMilliseconds = deadlineUnixMilliseconds(of: job, now: now)
@@ -127,7 +127,8 @@ extension BrokerState {
 extension JobStatus {
     /// Upper estimate of the encoded size.
     var approximateBytes: Int {
-        let text = job.utf8.count + specification.utf8.count + errorCode.utf8.count + errorMessage.utf8.count
+        let text =
+            job.utf8.count + specification.utf8.count + errorCode.utf8.count + errorMessage.utf8.count + cell.utf8.count
         let perTask = tasks.reduce(0) { sum, task in
             let notes = task.notes.reduce(0) { $0 + $1.utf8.count + 4 }
             return sum + task.name.utf8.count + task.stage.utf8.count + task.worker.utf8.count + notes + 64

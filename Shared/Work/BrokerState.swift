@@ -324,7 +324,7 @@ package struct BrokerState: Sendable {
         Welcome(
             beatMilliseconds: UInt32(clamping: configuration.beatMilliseconds),
             leaseMilliseconds: UInt32(clamping: configuration.leaseMilliseconds),
-            storeLocations: configuration.storeLocations)
+            storeLocations: configuration.storeLocations, cell: configuration.cell)
     }
 
     // MARK: Time

@@ -19,6 +19,20 @@ struct LedgerTests {
         #expect(durability.journalMode == "wal")
     }
 
+    @Test("a cell's name is made up once, may be given once, and stays then")
+    func cell() throws {
+        defer { remove() }
+        let invented = try Ledger(directory: directory).cell(named: nil)
+        #expect(invented.hasPrefix("cell-"))
+        #expect((try? CellName(invented)) != nil)
+        #expect(try Ledger(directory: directory).cell(named: nil) == invented)
+        #expect(try Ledger(directory: directory).cell(named: "north") == "north")
+        #expect(try Ledger(directory: directory).cell(named: nil) == "north")
+        let failure = #expect(throws: Failure.self) { try Ledger(directory: directory).cell(named: "south") }
+        #expect(failure?.code == "cell_mismatch")
+        #expect(try Ledger(directory: directory).cell(named: "north") == "north")
+    }
+
     @Test("what was committed is what is loaded, and the epoch rises with every opening")
     func reopen() async throws {
         defer { remove() }

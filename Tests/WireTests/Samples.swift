@@ -37,7 +37,7 @@ enum Samples {
                     TaskInput(name: "latents", source: .task(name: "denoise", output: "latents")),
                     TaskInput(name: "init", source: .blob(ref)),
                 ], durableOutputs: true)
-        ], deadlineMilliseconds: 90_000)
+        ], deadlineMilliseconds: 90_000, replayOnly: true)
     static let status = JobStatus(
         job: "j-0001", state: .running, revision: 9, createdUnixMilliseconds: 1_790_000_000_000,
         finishedUnixMilliseconds: 1_790_000_060_000, priority: -1, queuePosition: 3, remainingMilliseconds: 90_000,
@@ -48,7 +48,7 @@ enum Samples {
                 totalSteps: 50, elapsedMilliseconds: 60_000, remainingMilliseconds: 190_000, notes: ["prompt cut"])
         ],
         outputs: [NamedRef(name: "mux.video", ref: ref)], errorCode: "numeric_fault", errorMessage: "NaN in latents",
-        deadlineUnixMilliseconds: 1_790_000_090_000)
+        deadlineUnixMilliseconds: 1_790_000_090_000, cell: "north")
     static let assign = Assign(
         lease: lease, attempt: 2, stage: "denoiser", model: "m", parameters: #"{"seed":1}"#,
         inputs: [NamedRef(name: "prompt_embeds", ref: ref)], durableOutputs: true, checkpoint: scalar,
@@ -64,7 +64,7 @@ enum Samples {
                 worker: "host-1", numerics: "x86-64-v4/openblas", processEnd: "signal 11", step: 18, fence: 7,
                 grantedUnixMilliseconds: 1_790_000_000_000, endedUnixMilliseconds: 1_790_000_020_000,
                 isQuarantined: true)
-        ])
+        ], cell: "north", createdUnixMilliseconds: 1_789_999_000_000)
     static let chunk = Chunk(digest: digest(4), offset: 3 << 32, length: 1 << 20, crc: 0xdead_beef)
 
     static func key(_ seed: UInt8) -> PublicKey { PublicKey(bytes: digest(seed).bytes)! }
@@ -73,12 +73,14 @@ enum Samples {
 
     static let messages: [Message] = [
         .hello(hello),
-        .welcome(Welcome(beatMilliseconds: 1000, leaseMilliseconds: 15_000, storeLocations: ref.locations)),
+        .welcome(
+            Welcome(beatMilliseconds: 1000, leaseMilliseconds: 15_000, storeLocations: ref.locations, cell: "north")),
         .needHello, .beat(beat),
         .beatAcknowledgement(BeatAcknowledgement(sequence: 5, drain: true, releases: [digest(5), digest(6)])),
         .goodbye, .error(ErrorReply(code: "overloaded", message: "too many jobs", retryAfterMilliseconds: 250)),
         .submit(submit), .accepted(Accepted(job: "j-0001", replayed: true)),
-        .query(Query(job: "", before: "j-0002", limit: 4)), .status(StatusPage(jobs: [status, status], hasMore: true)),
+        .query(Query(job: "", before: "j-0002", limit: 4, beforeUnixMilliseconds: 1_790_000_000_000)),
+        .status(StatusPage(jobs: [status, status], hasMore: true)),
         .watch(Watch(job: "j-0001", revision: 9)), .event(status), .cancel(job: "j-0001"),
         .cancelOutcome(CancelOutcome(job: "j-0001", state: .cancelled)), .clusterQuery,
         .cluster(
@@ -87,7 +89,7 @@ enum Samples {
                     .init(
                         worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300,
                         isDraining: true, fetched: beat.fetched)
-                ], queuedJobs: 4, runningJobs: 1, isDraining: true)),
+                ], queuedJobs: 4, runningJobs: 1, isDraining: true, cell: "north", backlogMilliseconds: 90_000)),
         .clientHello, .assign(assign), .refuse(Refuse(lease: lease, code: "busy")),
         .checkpoint(CheckpointReport(lease: lease, step: 12, ref: ref)),
         .checkpointCommitted(lease: lease, step: 12),
@@ -115,7 +117,7 @@ enum Samples {
             MemorySlot(digest: digest(19), slot: 5, generation: 1 << 33, offset: 8192, length: 1 << 26)),
         .drain(Drain(worker: "host-1/denoiser-0", stage: "denoiser", broker: true, resume: true)),
         .draining(Draining(workers: ["host-1/denoiser-0", "host-2"], broker: true)),
-        .deadQuery(DeadQuery(job: "", before: "j-0002", limit: 4)),
+        .deadQuery(DeadQuery(job: "", before: "j-0002", limit: 4, beforeUnixMilliseconds: 1_790_000_000_000)),
         .deadPage(DeadPage(jobs: [deadJob], hasMore: true)),
         .deadRetry(DeadRetry(job: "j-0001", idempotencyKey: "key-2")),
         .keyRing(KeyRing(keys: [key(1), key(2)], ticketKey: ticketKey, unixMilliseconds: 1_790_000_000_000)),

@@ -39,6 +39,12 @@ struct BrokerCommand: AsyncParsableCommand {
     @Option(help: "Folder of the ledger and the stored blobs; by default below $XDG_STATE_HOME or ~/.local/state.")
     var dataDirectory: String?
 
+    @Option(help: "This broker's name among several; kept in the ledger, which has one of its own otherwise.")
+    var cell: String?
+
+    @Option(help: "Name of its ipc sockets, NAME.sock and NAME-data.sock, for several brokers in one run directory.")
+    var socketName = "broker"
+
     @Option(help: "TCP port of the blob store; 0 = any free one.")
     var dataPort: UInt16 = 0
 
@@ -85,6 +91,11 @@ struct BrokerCommand: AsyncParsableCommand {
             throw ValidationError(
                 "--beat-milliseconds \(beatMilliseconds) must be above 0 and at most half of --lease-seconds.")
         }
+        guard !socketName.isEmpty, socketName.utf8.count <= 24,
+            socketName.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-") })
+        else {
+            throw ValidationError("--socket-name \(socketName) is not 1 to 24 letters, digits and hyphens.")
+        }
         guard retentionHours > 0, retentionHours <= 1e6 else {
             throw ValidationError("--retention-hours \(retentionHours) is not within 0 and 1000000.")
         }
@@ -97,6 +108,8 @@ struct BrokerCommand: AsyncParsableCommand {
         var settings = BrokerSettings(
             runDirectory: try RunDirectory.resolve(runDirectory), dataDirectory: dataDirectory ?? defaultDataDirectory()
         )
+        settings.cell = cell
+        settings.socketName = socketName
         settings.listen = try listen.map { try Endpoint(parsing: $0) }
         settings.isInsecurePermitted = insecure
         settings.keyFile = key

@@ -86,6 +86,8 @@ package actor Broker: Service {
             ledger = opened
             store = opened
         }
+        let wanted: String? = if let given = settings.cell { try CellName(given).text } else { nil }
+        let cell = try CellName(try store.cell(named: wanted))
         let records = try store.load()
         let blobs = try BlobStore(directory: settings.dataDirectory + "/blobs")
         let loop = try BusLoop(name: "broker-bus")
@@ -100,7 +102,7 @@ package actor Broker: Service {
             let (dataEndpoints, locations) = try await bindData(data, security)
             await lendMemory(data)
             let server = ControlServer(loop: loop, session: session, epoch: store.epoch, security: security)
-            var state = makeState(epoch: store.epoch, records: records, locations: locations)
+            var state = makeState(cell, epoch: store.epoch, records: records, locations: locations)
             state.noteStored(blobs.digests, now: BootClock.now())
             let core = BrokerCore(
                 state: state, store: store, server: server, removeBlob: { blobs.remove($0) }, access: access,
@@ -111,12 +113,14 @@ package actor Broker: Service {
             parts = begin(loop: loop, server: server, data: data, core: core, ledger: ledger)
             if let security { parts?.keyWatcher = watchKeys(security, core) }
             let addresses = BrokerAddresses(
-                control: control.map(\.description), data: dataEndpoints.map(\.description), epoch: store.epoch)
+                control: control.map(\.description), data: dataEndpoints.map(\.description), epoch: store.epoch,
+                cell: cell.text)
             warnAboutLoopback(locations)
             logger.notice(
                 "broker ready",
                 metadata: [
                     "endpoints": "\(addresses.control.joined(separator: " "))", "epoch": "\(store.epoch)",
+                    "cell": "\(cell)",
                     "unfinished jobs": "\(records.unfinished.count)",
                 ])
             announce(addresses)
@@ -153,8 +157,11 @@ package actor Broker: Service {
 
     // MARK: Wiring
 
-    private func makeState(epoch: UInt64, records: Records, locations: [Location]) -> BrokerState {
+    private func makeState(
+        _ cell: CellName, epoch: UInt64, records: Records, locations: [Location]
+    ) -> BrokerState {
         var configuration = BrokerConfiguration(epoch: epoch)
+        configuration.cell = cell.text
         configuration.beatMilliseconds = settings.beatMilliseconds
         configuration.leaseMilliseconds = settings.leaseMilliseconds
         configuration.retentionMilliseconds = settings.retentionMilliseconds
@@ -165,7 +172,7 @@ package actor Broker: Service {
         configuration.tenantJobLimit = settings.tenantLimit
         configuration.backlogPerSlot = settings.backlogLimit
         return BrokerState(configuration: configuration, records: records, startedAt: BootClock.now()) {
-            "video_" + SessionID.random().description
+            cell.newJob()
         }
     }
 
@@ -181,7 +188,7 @@ package actor Broker: Service {
     private func bindData(
         _ data: DataServer, _ security: BusSecurity?
     ) async throws(Failure) -> (endpoints: [Endpoint], locations: [Location]) {
-        let socket = "broker-data.sock"
+        let socket = "\(settings.socketName)-data.sock"
         let local = Endpoint.ipc(path: settings.runDirectory.socketPath(socket))
         var endpoints = [try await data.bind(local, insecure: false)]
         var locations = [Location.ipc(host: settings.runDirectory.hostIdentity, socket: socket)]

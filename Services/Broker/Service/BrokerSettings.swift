@@ -8,6 +8,10 @@ package struct BrokerSettings: Sendable {
     package var runDirectory: RunDirectory
     /// Ledger and blobs; the broker is this folder.
     package var dataDirectory: String
+    /// This broker's name among several; nil = the one its ledger has.
+    package var cell: String?
+    /// Begins the names of its ipc sockets, which must differ where brokers share a run directory.
+    package var socketName = "broker"
     /// TCP endpoints beside the ipc socket.
     package var listen: [Endpoint] = []
     /// Permits TCP beyond this host without keys: neither encrypted nor authenticated.
@@ -46,7 +50,7 @@ package struct BrokerSettings: Sendable {
     }
 
     /// The ipc endpoint that workers and clients on this host use.
-    package var localEndpoint: Endpoint { .ipc(path: runDirectory.socketPath("broker.sock")) }
+    package var localEndpoint: Endpoint { .ipc(path: runDirectory.socketPath("\(socketName).sock")) }
 }
 
 /// Where a started broker is to be found.
@@ -56,4 +60,6 @@ package struct BrokerAddresses: Sendable, Hashable, Encodable {
     /// Blob store endpoints.
     package var data: [String]
     package var epoch: UInt64
+    /// The broker's name among several.
+    package var cell: String
 }

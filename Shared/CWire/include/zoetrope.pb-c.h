@@ -387,10 +387,14 @@ struct  Zoetrope__Welcome
   uint32_t lease_milliseconds;
   size_t n_store_locations;
   Zoetrope__Location **store_locations;
+  /*
+   * the broker's own name among several
+   */
+  ProtobufCBinaryData cell;
 };
 #define ZOETROPE__WELCOME__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__welcome__descriptor) \
-    , 0, 0, 0,NULL }
+    , 0, 0, 0,NULL, {0,NULL} }
 
 
 struct  Zoetrope__RunningTask
@@ -529,10 +533,14 @@ struct  Zoetrope__Submit
    * From acceptance on: nobody wants the result later; 0 = no matter when.
    */
   uint64_t deadline_milliseconds;
+  /*
+   * answer for a known key, make no job
+   */
+  protobuf_c_boolean replay_only;
 };
 #define ZOETROPE__SUBMIT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__submit__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0,NULL, 0 }
+    , {0,NULL}, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0,NULL, 0, 0 }
 
 
 struct  Zoetrope__Accepted
@@ -552,10 +560,11 @@ struct  Zoetrope__Query
   ProtobufCBinaryData job;
   ProtobufCBinaryData before;
   uint32_t limit;
+  uint64_t before_unix_milliseconds;
 };
 #define ZOETROPE__QUERY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__query__descriptor) \
-    , {0,NULL}, {0,NULL}, 0 }
+    , {0,NULL}, {0,NULL}, 0, 0 }
 
 
 struct  Zoetrope__TaskStatus
@@ -600,10 +609,11 @@ struct  Zoetrope__JobStatus
    * by the broker's present wall clock; 0 = none
    */
   uint64_t deadline_unix_milliseconds;
+  ProtobufCBinaryData cell;
 };
 #define ZOETROPE__JOB_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__job_status__descriptor) \
-    , {0,NULL}, ZOETROPE__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, 0, 0, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, {0,NULL}, {0,NULL}, 0 }
+    , {0,NULL}, ZOETROPE__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, 0, 0, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, {0,NULL}, {0,NULL}, 0, {0,NULL} }
 
 
 struct  Zoetrope__StatusPage
@@ -678,10 +688,15 @@ struct  Zoetrope__ClusterStatus
    * the broker takes no new jobs
    */
   protobuf_c_boolean draining;
+  ProtobufCBinaryData cell;
+  /*
+   * until its last job ends; 0 = not known or no job
+   */
+  uint64_t backlog_milliseconds;
 };
 #define ZOETROPE__CLUSTER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__cluster_status__descriptor) \
-    , 0,NULL, 0, 0, 0 }
+    , 0,NULL, 0, 0, 0, {0,NULL}, 0 }
 
 
 struct  Zoetrope__Assign
@@ -945,10 +960,11 @@ struct  Zoetrope__DeadQuery
   ProtobufCBinaryData job;
   ProtobufCBinaryData before;
   uint32_t limit;
+  uint64_t before_unix_milliseconds;
 };
 #define ZOETROPE__DEAD_QUERY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__dead_query__descriptor) \
-    , {0,NULL}, {0,NULL}, 0 }
+    , {0,NULL}, {0,NULL}, 0, 0 }
 
 
 struct  Zoetrope__Incident
@@ -992,10 +1008,12 @@ struct  Zoetrope__DeadJob
   ProtobufCBinaryData retried_as;
   size_t n_incidents;
   Zoetrope__Incident **incidents;
+  ProtobufCBinaryData cell;
+  uint64_t created_unix_milliseconds;
 };
 #define ZOETROPE__DEAD_JOB__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__dead_job__descriptor) \
-    , {0,NULL}, ZOETROPE__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0, 0, 0, 0, {0,NULL}, 0,NULL }
+    , {0,NULL}, ZOETROPE__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0, 0, 0, 0, {0,NULL}, 0,NULL, {0,NULL}, 0 }
 
 
 struct  Zoetrope__DeadPage
