@@ -15,12 +15,23 @@ package final class BusSecurity: Sendable {
         package var admittedHandshakes: UInt64 = 0
     }
 
+    /// One broker's word on tickets.
+    private struct Ring {
+        var keys: [Principal] = []
+        var ticketKey: TicketKey
+        /// The broker's clock when it was last told, and ours then.
+        var unixMilliseconds: UInt64
+        var at: ContinuousClock.Instant
+
+        /// The broker's time as a clock that nobody sets (it goes on while the machine sleeps).
+        var now: UInt64 { unixMilliseconds + UInt64(max(0, at.duration(to: .now) / .milliseconds(1))) }
+    }
+
     private struct State {
         var principals: [PublicKey: Principal] = [:]
         var counters = Counters()
-        var ticketKey: TicketKey?
-        /// The broker's clock when it was last told, and ours then.
-        var clock: (unixMilliseconds: UInt64, at: ContinuousClock.Instant)?
+        /// What each broker said, by its place in the process's list.
+        var rings: [Int: Ring] = [:]
         var lastComplaint: ContinuousClock.Instant?
     }
 
@@ -86,30 +97,40 @@ package final class BusSecurity: Sendable {
     /// Notes how tickets for this holder are verified and what the broker's clock says now.
     package func setTicketKey(_ key: TicketKey, brokerUnixMilliseconds: UInt64) {
         state.withLock { state in
-            state.ticketKey = key
-            state.clock = (brokerUnixMilliseconds, .now)
+            state.rings[0] = Ring(
+                keys: state.rings[0]?.keys ?? [], ticketKey: key, unixMilliseconds: brokerUnixMilliseconds, at: .now)
         }
     }
 
-    /// Adopts what the broker says: whom to admit, the ticket key, the clock.
-    package func adopt(_ ring: KeyRing) {
-        admit(ring.keys.map { Principal(name: "", role: .worker, key: $0) })
-        setTicketKey(ring.ticketKey, brokerUnixMilliseconds: ring.unixMilliseconds)
+    /// Adopts what a broker says: whom to admit, the ticket key, the clock. Who serves several brokers admits whom any of
+    /// them admits and takes the tickets of each.
+    ///
+    /// - Parameter cell: the broker's place in the process's list; its newest ring replaces the one before.
+    package func adopt(_ ring: KeyRing, of cell: Int = 0) {
+        let keys = state.withLock { state in
+            state.rings[cell] = Ring(
+                keys: ring.keys.map { Principal(name: "", role: .worker, key: $0) }, ticketKey: ring.ticketKey,
+                unixMilliseconds: ring.unixMilliseconds, at: .now)
+            return state.rings.values.flatMap(\.keys)
+        }
+        admit(keys)
     }
 
-    /// The broker's time as a clock that nobody sets (it goes on while the machine sleeps).
-    package var brokerUnixMilliseconds: UInt64 {
-        state.withLock { $0.clock }.map {
-            $0.unixMilliseconds + UInt64(max(0, ($0.at.duration(to: .now)) / .milliseconds(1)))
-        }
-            ?? 0
-    }
+    /// The first broker's time.
+    package var brokerUnixMilliseconds: UInt64 { state.withLock { $0.rings[0] }?.now ?? 0 }
 
     /// - Throws: `ticket_invalid`, `ticket_expired`.
     func check(_ ticket: Ticket?, _ terms: TicketTerms) throws(Failure) {
-        guard let key = state.withLock({ $0.ticketKey }) else {
-            throw Failure("ticket_invalid", "this holder has not heard from the broker yet", retry: .sameWorker)
+        let rings = state.withLock { $0.rings.sorted { $0.key < $1.key }.map(\.value) }
+        var problem = Failure("ticket_invalid", "this holder has not heard from the broker yet", retry: .sameWorker)
+        for ring in rings {
+            do throws(Failure) {
+                return try ring.ticketKey.check(ticket, terms, nowUnixMilliseconds: ring.now)
+            } catch {
+                // An expired ticket is at least one of this broker's.
+                if problem.code != "ticket_expired" { problem = error }
+            }
         }
-        try key.check(ticket, terms, nowUnixMilliseconds: brokerUnixMilliseconds)
+        throw problem
     }
 }

@@ -29,19 +29,15 @@ package struct StageWorker: Service, CustomStringConvertible {
         let loop = try BusLoop(name: handler.stage)
         let session = SessionID.random()
         let outputs = MemoryStore(budgetBytes: configuration.outputBytes)
-        let credentials = configuration.credentials
         var security: BusSecurity?
-        if let credentials { security = try BusSecurity(loop: loop, identity: credentials.identity) }
+        if let identity = configuration.brokers.lazy.compactMap(\.credentials).first?.identity {
+            security = try BusSecurity(loop: loop, identity: identity)
+        }
         let server = DataServer(
             loop: loop, session: session, source: outputs, security: security, budgetBytes: 256 << 20)
         let dataLocations = try await bind(server, session: session, security, loop)
         await lendMemory(server, session)
-        let client = try ControlClient(
-            loop: loop, endpoint: configuration.broker, session: session, credentials: credentials)
-        let access = credentials.map { DataAccess(identity: $0.identity, broker: client) }
-        let data = DataClient(
-            loop: loop, session: session, runDirectory: configuration.runDirectory, access: access,
-            sharesMemory: configuration.sharedMemoryBytes > 0)
+        let links = try configuration.brokers.map { broker in try link(to: broker, loop) }
         let hello = Hello(
             worker: configuration.name, capabilities: handler.capabilities,
             slots: UInt32(clamping: configuration.slots),
@@ -49,12 +45,13 @@ package struct StageWorker: Service, CustomStringConvertible {
             predecessorProcessID: configuration.predecessor.processID,
             predecessorEnd: configuration.predecessor.end)
         let driver = WorkerDriver(
-            handler: handler, hello: hello, client: client, store: DurableStore(client: data), outputs: outputs,
-            security: security, grace: configuration.shutdownGrace, logger: logger)
+            handler: handler, hello: hello, links: links, outputs: outputs, security: security,
+            grace: configuration.shutdownGrace, logger: logger)
         logger.info(
             "ready",
             metadata: [
-                "worker": "\(configuration.name)", "broker": "\(configuration.broker)",
+                "worker": "\(configuration.name)",
+                "broker": "\(configuration.brokers.map(\.endpoint.description).joined(separator: " "))",
                 "data": "\(dataLocations.map(Self.text).joined(separator: " "))",
             ])
         let problem = await withTaskCancellationOrGracefulShutdownHandler {
@@ -62,11 +59,23 @@ package struct StageWorker: Service, CustomStringConvertible {
         } onCancelOrGracefulShutdown: {
             driver.shutDown()
         }
-        await client.close()
+        for link in links { await link.client.close() }
         await server.close()
-        await data.close()
+        for link in links { await link.data.close() }
         await loop.shutdown()
         if let problem { throw problem }
+    }
+
+    /// Each broker knows the worker under a session of its own, and gives the tickets for its own jobs' blobs.
+    private func link(to broker: BrokerAddress, _ loop: BusLoop) throws(Failure) -> CellLink {
+        let session = SessionID.random()
+        let client = try ControlClient(
+            loop: loop, endpoint: broker.endpoint, session: session, credentials: broker.credentials)
+        let access = broker.credentials.map { DataAccess(identity: $0.identity, broker: client) }
+        let data = DataClient(
+            loop: loop, session: session, runDirectory: configuration.runDirectory, access: access,
+            sharesMemory: configuration.sharedMemoryBytes > 0)
+        return CellLink(expectedName: broker.cell, client: client, data: data, store: DurableStore(client: data))
     }
 
     /// Opens the data plane on this host's run directory, and on TCP where the broker or a flag asks for it.
@@ -79,13 +88,14 @@ package struct StageWorker: Service, CustomStringConvertible {
             .ipc(path: configuration.runDirectory.socketPath(socket)), insecure: configuration.insecure)
         var locations = [Location.ipc(host: configuration.runDirectory.hostIdentity, socket: socket)]
         var port = configuration.dataPort
-        if port == nil, case .tcp = configuration.broker { port = 0 }
+        let remote = configuration.brokers.lazy.map(\.endpoint).first { if case .tcp = $0 { true } else { false } }
+        if port == nil, remote != nil { port = 0 }
         guard let port else { return locations }
         let address: String
         if let advertised = configuration.advertisedAddress {
             address = advertised
         } else {
-            address = try LocalAddress.facing(configuration.broker)
+            address = try LocalAddress.facing(remote ?? configuration.brokers[0].endpoint)
         }
         let bound = try await server.bind(.tcp(host: address, port: port), insecure: configuration.insecure)
         if let security { try await SecuritySelfTest.run(bound, security, loop: loop) }

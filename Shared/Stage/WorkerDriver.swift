@@ -7,12 +7,13 @@ import Work
 
 /// Feeds the worker's state machine and carries out what it asks for.
 ///
-/// Everything that happens (the connection, the clock, finished tasks, the wish to stop) arrives in one stream and is
+/// Everything that happens (the connections, the clock, finished tasks, the wish to stop) arrives in one stream and is
 /// handled in order, so that the machine's effects leave in the order it gave them.
 actor WorkerDriver {
     enum Input: Sendable {
-        case event(WorkerEvent)
-        case outcome(Lease, TaskOutcome)
+        case event(WorkerEvent, cell: Int)
+        case tick
+        case outcome(HeldLease, TaskOutcome)
         /// SIGTERM: hand everything back and leave.
         case shutdown
         /// Half the grace of a shutdown is over: what has not reached its next step stops where it is.
@@ -20,15 +21,14 @@ actor WorkerDriver {
         /// The grace of a shutdown is over.
         case graceOver
         /// A task that made no progress has not stopped either.
-        case hung(Lease)
+        case hung(HeldLease)
     }
 
     /// How long outputs that somebody may still fetch keep a drained worker alive.
     private static let drainPatience = Duration.seconds(600)
 
     private let handler: any StageHandler
-    private let client: ControlClient
-    private let store: DurableStore
+    private let links: [CellLink]
     private let outputs: MemoryStore
     private let dataLocations: [Location]
     private let grace: Duration
@@ -37,8 +37,9 @@ actor WorkerDriver {
     private let inputs: AsyncStream<Input>
     private let inbox: AsyncStream<Input>.Continuation
 
-    private var state: WorkerState
+    private var state: WorkerCells
     private struct Running {
+        let areOutputsDurable: Bool
         let progress: TaskProgress
         let executor: ComputeExecutor
         let task: Task<Void, Never>
@@ -50,10 +51,12 @@ actor WorkerDriver {
         }
     }
 
-    private var running: [Lease: Running] = [:]
+    private var running: [HeldLease: Running] = [:]
     private var idleExecutors: [ComputeExecutor]
     /// Done here, not yet COMMITTED.
-    private var unconfirmed: Set<Lease> = []
+    private var unconfirmed: Set<HeldLease> = []
+    /// The brokers whose jobs may still need a blob in memory: two jobs may make the same bytes.
+    private var keepers: [Digest: Set<Int>] = [:]
     private var confirmationDeadline: ContinuousClock.Instant?
     private var isLeaving = false
     /// When nothing was left to do after an order to drain.
@@ -61,18 +64,17 @@ actor WorkerDriver {
     private var problem: Failure?
 
     init(
-        handler: any StageHandler, hello: Hello, client: ControlClient, store: DurableStore, outputs: MemoryStore,
-        security: BusSecurity?, grace: Duration, logger: Logger
+        handler: any StageHandler, hello: Hello, links: [CellLink], outputs: MemoryStore, security: BusSecurity?,
+        grace: Duration, logger: Logger
     ) {
         self.security = security
         self.handler = handler
-        self.client = client
-        self.store = store
+        self.links = links
         self.outputs = outputs
         self.grace = grace
         self.logger = logger
         dataLocations = hello.dataLocations
-        state = WorkerState(hello: hello)
+        state = WorkerCells(hello: hello, cells: links.map(\.expectedName))
         idleExecutors = (0..<hello.slots).map { ComputeExecutor(label: "\(hello.worker) slot \($0)") }
         (inputs, inbox) = AsyncStream.makeStream(of: Input.self)
     }
@@ -83,27 +85,12 @@ actor WorkerDriver {
     ///
     /// - Returns: `compute_hung` when a computation can only be ended with its process, otherwise nil.
     func run() async -> Failure? {
+        let connections = links.enumerated().map { cell, link in listen(to: link.client, cell: cell) }
         let inbox = inbox
-        let client = client
-        let security = security
-        let connection = Task {
-            for await event in client.events {
-                switch event {
-                case .connected: inbox.yield(.event(.connected))
-                case .disconnected: inbox.yield(.event(.disconnected))
-                case .received(let envelope):
-                    if case .keyRing(let ring) = envelope.message {
-                        security?.adopt(ring)
-                    } else {
-                        inbox.yield(.event(.received(envelope)))
-                    }
-                }
-            }
-        }
         let clock = Task {
             while !Task.isCancelled {
                 try? await Task.sleep(for: .milliseconds(100))
-                inbox.yield(.event(.tick))
+                inbox.yield(.tick)
             }
         }
         for await input in inputs {
@@ -111,10 +98,29 @@ actor WorkerDriver {
             if isEmptied { isLeaving = true }
             if isLeaving && running.isEmpty && hasWaitedForConfirmation() { break }
         }
-        connection.cancel()
+        for connection in connections { connection.cancel() }
         clock.cancel()
         await leave()
         return problem
+    }
+
+    private func listen(to client: ControlClient, cell: Int) -> Task<Void, Never> {
+        let inbox = inbox
+        let security = security
+        return Task {
+            for await event in client.events {
+                switch event {
+                case .connected: inbox.yield(.event(.connected, cell: cell))
+                case .disconnected: inbox.yield(.event(.disconnected, cell: cell))
+                case .received(let envelope):
+                    if case .keyRing(let ring) = envelope.message {
+                        security?.adopt(ring, of: cell)
+                    } else {
+                        inbox.yield(.event(.received(envelope), cell: cell))
+                    }
+                }
+            }
+        }
     }
 
     /// Whether nothing is unconfirmed any more, or the broker has had two seconds to confirm it; beats repeat it.
@@ -132,19 +138,20 @@ actor WorkerDriver {
 
     /// Hands every lease back. Closing drops what is still queued, so a round trip makes sure that GOODBYE arrived.
     private func leave() async {
-        await advance(.goodbye)
-        if await client.isConnected {
-            _ = try? await client.request(.clusterQuery, timeout: .milliseconds(500))
+        await advanceAll(.goodbye)
+        for link in links where await link.client.isConnected {
+            _ = try? await link.client.request(.clusterQuery, timeout: .milliseconds(500))
         }
         logger.info("stopped")
     }
 
     private func handle(_ input: Input) async {
         switch input {
-        case .event(let event):
-            if case .tick = event { await reportProgress() }
-            await advance(event)
-        case .outcome(let lease, let outcome): await conclude(lease, outcome)
+        case .event(let event, let cell): await advance(event, cell: cell)
+        case .tick:
+            await reportProgress()
+            await advanceAll(.tick)
+        case .outcome(let held, let outcome): await conclude(held, outcome)
         case .shutdown:
             guard !isLeaving else { return }
             logger.info("stopping", metadata: ["running": "\(running.count)"])
@@ -154,13 +161,13 @@ actor WorkerDriver {
             guard !running.isEmpty else { return }
             logger.warning("a computation did not stop in time", metadata: ["running": "\(running.count)"])
             running = [:]
-        case .hung(let lease):
-            guard running.removeValue(forKey: lease) != nil else { return }
+        case .hung(let held):
+            guard running.removeValue(forKey: held) != nil else { return }
             let failure = Failure(
                 "compute_hung",
-                "task \(lease.task) made no progress and did not stop within \(grace)",
+                "task \(held.lease.task) made no progress and did not stop within \(grace)",
                 remedy: "This process ends; start it again. The job went to another worker.")
-            logger.critical("\(failure)", metadata: metadata(lease))
+            logger.critical("\(failure)", metadata: metadata(held))
             problem = failure
             await beginLeaving()
         }
@@ -170,7 +177,7 @@ actor WorkerDriver {
     /// stops as soon as it can.
     private func beginLeaving() async {
         isLeaving = true
-        await advance(.drain)
+        await advanceAll(.drain)
         if !handler.isResumable { for run in running.values { run.cancel("shutdown") } }
         let inbox = inbox
         let grace = grace
@@ -182,106 +189,141 @@ actor WorkerDriver {
         }
     }
 
-    private func advance(_ event: WorkerEvent) async {
-        for effect in state.handle(event, now: .current) { await perform(effect) }
+    private func advance(_ event: WorkerEvent, cell: Int) async {
+        for done in state.handle(event, of: cell, now: .current) { await perform(done.effect, of: done.cell) }
+    }
+
+    private func advanceAll(_ event: WorkerEvent) async {
+        for done in state.handleForAll(event, now: .current) { await perform(done.effect, of: done.cell) }
     }
 
     private func reportProgress() async {
-        state.storeBytes = UInt64(outputs.totalBytes)
-        state.fetched = store.fetched
-        for (lease, run) in running {
-            let step = UInt32(clamping: run.progress.step)
-            await advance(.progress(lease, step: step, totalSteps: UInt32(clamping: run.progress.total)))
+        let bytes = outputs.totalBytes
+        if bytes == 0 { keepers = [:] }
+        state.setStoreBytes(UInt64(bytes))
+        for (cell, link) in links.enumerated() { state.setFetched(link.store.fetched, of: cell) }
+        for (held, run) in running {
+            let progress = WorkerEvent.progress(
+                held.lease, step: UInt32(clamping: run.progress.step),
+                totalSteps: UInt32(clamping: run.progress.total))
+            await advance(progress, cell: held.cell)
         }
     }
 
     // MARK: Effects
 
-    private func perform(_ effect: WorkerEffect) async {
+    private func perform(_ effect: WorkerEffect, of cell: Int) async {
         switch effect {
-        case .send(let message, let inReplyTo): await client.send(message, inReplyTo: inReplyTo)
-        case .brokerEpoch(let epoch): await client.setBrokerEpoch(epoch)
+        case .send(let message, let inReplyTo): await links[cell].client.send(message, inReplyTo: inReplyTo)
+        case .brokerEpoch(let epoch): await links[cell].client.setBrokerEpoch(epoch)
         case .welcomed(let welcome):
-            store.moved(to: welcome.storeLocations)
-            logger.info("registered", metadata: ["lease_ms": "\(welcome.leaseMilliseconds)"])
+            links[cell].store.moved(to: welcome.storeLocations)
+            logger.info(
+                "registered", metadata: ["lease_ms": "\(welcome.leaseMilliseconds)", "cell": "\(welcome.cell)"])
         case .rejected(let error):
             logger.error(
-                "the broker refuses this worker", metadata: ["code": "\(error.code)", "reason": "\(error.message)"])
-        case .start(let assign): start(assign)
+                "this broker cannot be served",
+                metadata: [
+                    "code": "\(error.code)", "reason": "\(error.message)",
+                    "broker": "\(links[cell].client.endpoint)",
+                ])
+        case .start(let assign): start(assign, of: cell)
         case .cancel(let lease, let reason):
-            guard let run = running[lease] else { break }
-            logger.info("stopping task", metadata: metadata(lease, ["reason": "\(reason)"]))
+            let held = HeldLease(cell: cell, lease: lease)
+            guard let run = running[held] else { break }
+            logger.info("stopping task", metadata: metadata(held, ["reason": "\(reason)"]))
             run.cancel(reason)
-            if reason == "stalled" { expectToStop(lease) }
+            if reason == "stalled" { expectToStop(held) }
         case .yield(let lease, let reason):
-            guard let run = running[lease] else { break }
-            logger.info("handing back at the next step", metadata: metadata(lease, ["reason": "\(reason)"]))
+            let held = HeldLease(cell: cell, lease: lease)
+            guard let run = running[held] else { break }
+            logger.info("handing back at the next step", metadata: metadata(held, ["reason": "\(reason)"]))
             run.progress.yield(reason)
         case .committed(let lease):
-            unconfirmed.remove(lease)
-            logger.debug("committed", metadata: metadata(lease))
+            let held = HeldLease(cell: cell, lease: lease)
+            unconfirmed.remove(held)
+            logger.debug("committed", metadata: metadata(held))
         case .checkpointCommitted(let lease, let step):
-            logger.debug("checkpoint committed", metadata: metadata(lease, ["step": "\(step)"]))
-        case .release(let digests):
-            for digest in digests { outputs.release(digest) }
+            logger.debug(
+                "checkpoint committed",
+                metadata: metadata(HeldLease(cell: cell, lease: lease), ["step": "\(step)"]))
+        case .release(let digests): release(digests, cell)
         case .drained:
             logger.info("drained")
             drainedAt = .now
         }
     }
 
+    private func release(_ digests: [Digest], _ cell: Int) {
+        for digest in digests {
+            keepers[digest]?.remove(cell)
+            guard keepers[digest]?.isEmpty ?? true else { continue }
+            keepers[digest] = nil
+            outputs.release(digest)
+        }
+    }
+
     /// A computation that hangs ends only with its process.
-    private func expectToStop(_ lease: Lease) {
+    private func expectToStop(_ held: HeldLease) {
         let inbox = inbox
         let grace = grace
         Task {
             try? await Task.sleep(for: grace)
-            inbox.yield(.hung(lease))
+            inbox.yield(.hung(held))
         }
     }
 
-    private func start(_ assign: Assign) {
+    private func start(_ assign: Assign, of cell: Int) {
         let lease = assign.lease
+        let held = HeldLease(cell: cell, lease: lease)
         // The machine starts no more tasks than there are slots.
         guard let executor = idleExecutors.popLast() else { return }
         let progress = TaskProgress()
         logger.info(
             "task started",
-            metadata: metadata(lease, ["attempt": "\(assign.attempt)", "from_step": "\(assign.checkpointStep)"]))
+            metadata: metadata(held, ["attempt": "\(assign.attempt)", "from_step": "\(assign.checkpointStep)"]))
         let inbox = inbox
         let handler = handler
         let run = TaskRun(
-            assign: assign, progress: progress, store: store, outputs: outputs, dataLocations: dataLocations,
+            assign: assign, progress: progress, store: links[cell].store, outputs: outputs,
+            dataLocations: dataLocations,
             checkpointStored: { step, ref in
-                inbox.yield(.event(.checkpointStored(lease, step: step, ref: ref)))
+                inbox.yield(.event(.checkpointStored(lease, step: step, ref: ref), cell: cell))
             })
         let task = Task(executorPreference: executor) {
-            _ = inbox.yield(.outcome(lease, await run.execute(handler)))
+            _ = inbox.yield(.outcome(held, await run.execute(handler)))
         }
-        running[lease] = Running(progress: progress, executor: executor, task: task)
+        running[held] = Running(
+            areOutputsDurable: assign.durableOutputs, progress: progress, executor: executor, task: task)
     }
 
-    private func conclude(_ lease: Lease, _ outcome: TaskOutcome) async {
-        guard let run = running.removeValue(forKey: lease) else { return }
+    private func conclude(_ held: HeldLease, _ outcome: TaskOutcome) async {
+        guard let run = running.removeValue(forKey: held) else { return }
         idleExecutors.append(run.executor)
         switch outcome {
         case .finished(let refs, let elapsed, let notes):
-            logger.info("task done", metadata: metadata(lease, ["elapsed_ms": "\(elapsed)"]))
-            unconfirmed.insert(lease)
-            await advance(.finished(lease, outputs: refs, elapsedMilliseconds: elapsed, notes: notes))
+            logger.info("task done", metadata: metadata(held, ["elapsed_ms": "\(elapsed)"]))
+            unconfirmed.insert(held)
+            if !run.areOutputsDurable {
+                for output in refs { keepers[output.ref.digest, default: []].insert(held.cell) }
+            }
+            await advance(
+                .finished(held.lease, outputs: refs, elapsedMilliseconds: elapsed, notes: notes), cell: held.cell)
         case .failed(let failure, let missingInputs):
             logger.warning(
-                "task failed", metadata: metadata(lease, ["code": "\(failure.code)", "reason": "\(failure.message)"]))
-            await advance(.failed(lease, failure, missingInputs: missingInputs))
+                "task failed", metadata: metadata(held, ["code": "\(failure.code)", "reason": "\(failure.message)"]))
+            await advance(.failed(held.lease, failure, missingInputs: missingInputs), cell: held.cell)
         case .stopped:
-            logger.info("task stopped", metadata: metadata(lease))
+            logger.info("task stopped", metadata: metadata(held))
             // A task stopped by our own shutdown stays leased until GOODBYE hands it back.
-            await advance(.stopped(lease))
+            await advance(.stopped(held.lease), cell: held.cell)
         }
     }
 
-    private func metadata(_ lease: Lease, _ more: Logger.Metadata = [:]) -> Logger.Metadata {
-        more.merging(["task": "\(lease.task)", "fence": "\(lease.fence)"]) { first, _ in first }
+    private func metadata(_ held: HeldLease, _ more: Logger.Metadata = [:]) -> Logger.Metadata {
+        var metadata: Logger.Metadata = ["task": "\(held.lease.task)", "fence": "\(held.lease.fence)"]
+        if links.count > 1 { metadata["cell"] = "\(state.name(of: held.cell))" }
+        return metadata.merging(more) { first, _ in first }
     }
 }
 

@@ -10,8 +10,9 @@ import Wire
 
 /// The flags every worker has.
 package struct WorkerOptions: ParsableArguments {
-    @Option(help: "The broker: ipc://PATH or tcp://HOST:PORT. Default: broker.sock in the run directory.")
-    package var broker: String?
+    @Option(
+        help: "A broker: [NAME=]ipc://PATH or tcp://HOST:PORT; repeatable, one for each cell. Default: broker.sock.")
+    package var broker: [String] = []
 
     @Option(help: "Folder of this host's sockets. Default: $XDG_RUNTIME_DIR/zoetrope, else /tmp/zoetrope-UID.")
     package var runDirectory: String?
@@ -67,17 +68,16 @@ package struct WorkerOptions: ParsableArguments {
         _ handler: any StageHandler, settings: [String: String], cpus: CPUList? = nil, logger: Logger
     ) async throws {
         let runDirectory = try RunDirectory.resolve(runDirectory)
-        let endpoint = try Endpoint(parsing: broker ?? "ipc://\(runDirectory.socketPath("broker.sock"))")
+        let brokers = try BrokerAddress.parse(
+            broker, fallback: .ipc(path: runDirectory.socketPath("broker.sock")), key: keys.key,
+            brokerPublicKeys: keys.brokerPublicKey)
         let budget = memoryBudget
         var configuration = WorkerConfiguration(
             name: Self.shown(name ?? "\(handler.stage)@\(ProcessInfo.processInfo.hostName):\(getpid())", on: cpus),
-            broker: endpoint,
+            brokers: brokers,
             runDirectory: runDirectory, slots: slots, advertisedAddress: advertiseHost, dataPort: dataPort,
-            insecure: insecure,
-            credentials: try Credentials.load(
-                key: keys.key, brokerPublicKey: keys.brokerPublicKey, broker: endpoint),
-            outputBytes: max(64 << 20, budget.limit / 4), sharedMemoryBytes: memory.sharedMemory.bytes,
-            shutdownGrace: .seconds(shutdownGrace))
+            insecure: insecure, outputBytes: max(64 << 20, budget.limit / 4),
+            sharedMemoryBytes: memory.sharedMemory.bytes, shutdownGrace: .seconds(shutdownGrace))
         configuration.predecessor = (predecessorProcess, String(predecessorEnd.prefix(100)))
         var metadata: Logger.Metadata = [
             "version": "\(ServiceVersion.current)", "stage": "\(handler.stage)", "model": "\(handler.modelDigest)",

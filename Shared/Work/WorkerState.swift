@@ -64,6 +64,11 @@ package struct WorkerState: Sendable {
     package var storeBytes: UInt64 = 0
     /// What was fetched so far, for the beat; as above.
     package var fetched = FetchCounters()
+    /// Slots that this broker must not count on: those that tasks of other brokers take, or that are offered to another
+    /// one first (`WorkerCells`).
+    package var slotsElsewhere: UInt32 = 0
+    /// What the newest beat said.
+    private var advertisedSlots: UInt32 = 0
 
     private let hello: Hello
     private var beatMilliseconds: UInt64 = 1000
@@ -82,9 +87,33 @@ package struct WorkerState: Sendable {
 
     /// Slots that could take a task now.
     package var freeSlots: UInt32 {
-        let taken = UInt32(held.values.count { $0.occupiesSlot })
+        let taken = occupiedSlots + slotsElsewhere
         return isDraining || taken >= hello.slots ? 0 : hello.slots - taken
     }
+
+    /// Slots that this broker's tasks take.
+    package var occupiedSlots: UInt32 { UInt32(held.values.count { $0.occupiesSlot }) }
+
+    /// Whether this event gives a slot back.
+    package func freesSlot(_ event: WorkerEvent) -> Bool {
+        switch event {
+        case .finished(let lease, _, _, _), .failed(let lease, _, _): held[lease]?.occupiesSlot ?? false
+        case .stopped(let lease):
+            switch held[lease]?.work {
+            case .yielding, .stopping: true
+            default: false
+            }
+        default: false
+        }
+    }
+
+    /// A beat, when the newest one said another number of free slots than there are.
+    package mutating func beatIfSlotsChanged(now: Instant) -> [WorkerEffect] {
+        phase == .ready && freeSlots != advertisedSlots ? beat(now) : []
+    }
+
+    /// A beat whose answer tells that everything the broker decided before has arrived.
+    package mutating func beatOnceMore(now: Instant) -> [WorkerEffect] { beatIfReady(now) }
 
     /// Whether nothing runs and the broker has answered everything.
     package var isEmpty: Bool { held.isEmpty }
@@ -336,7 +365,8 @@ package struct WorkerState: Sendable {
                 task: lease.task, fence: lease.fence, step: task.step, totalSteps: task.totalSteps,
                 millisecondsSinceProgress: UInt32(clamping: now.elapsed(since: task.progressAt)))
         }
-        let beat = Beat(freeSlots: freeSlots, running: running, storeBytes: storeBytes, fetched: fetched)
+        advertisedSlots = freeSlots
+        let beat = Beat(freeSlots: advertisedSlots, running: running, storeBytes: storeBytes, fetched: fetched)
         return effects + [.send(.beat(beat), inReplyTo: 0)]
     }
 

@@ -10,6 +10,7 @@ actor FakeBroker {
     static let beatMilliseconds: UInt32 = 20
 
     nonisolated let runDirectory: RunDirectory
+    private let cell: String
     private let loop: BusLoop
     private let server: ControlServer
     private let dataServer: DataServer
@@ -26,12 +27,15 @@ actor FakeBroker {
     private var isDraining = false
 
     /// Starts on `broker.sock` in the run directory; a later broker of the same test needs a higher epoch.
-    init(runDirectory: RunDirectory, epoch: UInt64 = 1) async throws {
+    init(
+        runDirectory: RunDirectory, epoch: UInt64 = 1, socket name: String = "broker.sock", cell: String = ""
+    ) async throws {
         self.runDirectory = runDirectory
+        self.cell = cell
         loop = try BusLoop(name: "fake-broker-\(epoch)")
         let session = SessionID.random()
         server = ControlServer(loop: loop, session: session, epoch: epoch)
-        _ = try await server.bind(.ipc(path: runDirectory.socketPath("broker.sock")), insecure: false)
+        _ = try await server.bind(.ipc(path: runDirectory.socketPath(name)), insecure: false)
         store = try BlobStore(directory: runDirectory.path + "/blobs-\(epoch)")
         dataServer = DataServer(loop: loop, session: session, source: store, sink: store, budgetBytes: 64 << 20)
         let socket = "store-\(epoch).sock"
@@ -54,7 +58,8 @@ actor FakeBroker {
         switch envelope.message {
         case .hello:
             let welcome = Welcome(
-                beatMilliseconds: Self.beatMilliseconds, leaseMilliseconds: 30_000, storeLocations: [storeLocation])
+                beatMilliseconds: Self.beatMilliseconds, leaseMilliseconds: 30_000, storeLocations: [storeLocation],
+                cell: cell)
             await server.send(.welcome(welcome), to: peer, inReplyTo: envelope.sequence)
         case .beat:
             let acknowledgement = BeatAcknowledgement(

@@ -209,7 +209,7 @@ package actor Broker: Service {
         guard settings.sharedMemoryBytes > 0 else { return }
         do throws(Failure) {
             try await data.lendMemory(
-                through: settings.runDirectory.socketPath("memory-broker.sock"),
+                through: settings.runDirectory.socketPath("memory-\(settings.socketName).sock"),
                 budgetBytes: settings.sharedMemoryBytes)
         } catch {
             logger.notice("blobs go over sockets only: \(error)")
