@@ -47,10 +47,13 @@ package struct BrokerClient: Sendable {
         return status
     }
 
-    /// Jobs older than `before` (empty: the newest), newest first.
-    package func list(before: String = "", limit: Int = Limits.jobsPerPage) async throws(Failure) -> StatusPage {
+    /// Jobs older than `before` (empty: the newest) and accepted before a time (0: any), newest first.
+    package func list(
+        before: String = "", limit: Int = Limits.jobsPerPage, beforeUnixMilliseconds: UInt64 = 0
+    ) async throws(Failure) -> StatusPage {
         let bounded = UInt32(min(max(limit, 1), Limits.jobsPerPage))
-        let reply = try await session.request(.query(Query(job: "", before: before, limit: bounded)))
+        let query = Query(job: "", before: before, limit: bounded, beforeUnixMilliseconds: beforeUnixMilliseconds)
+        let reply = try await session.request(.query(query))
         if case .status(let page) = reply { return page }
         throw BrokerSession.unexpected(reply)
     }
@@ -73,8 +76,9 @@ package struct BrokerClient: Sendable {
         throw BrokerSession.unexpected(reply)
     }
 
-    package func cluster() async throws(Failure) -> ClusterStatus {
-        let reply = try await session.request(.clusterQuery)
+    /// - Parameter patience: how long to wait for the answer; nil = as long as for any.
+    package func cluster(patience: Duration? = nil) async throws(Failure) -> ClusterStatus {
+        let reply = try await session.request(.clusterQuery, patience: patience)
         if case .cluster(let status) = reply { return status }
         throw BrokerSession.unexpected(reply)
     }
@@ -118,6 +122,16 @@ package struct BrokerClient: Sendable {
     /// A reference to a blob that the store is said to hold; fetching it tells whether it does.
     package func stored(_ digest: Digest, dtype: DType, shape: [Int]) async -> TensorRef {
         TensorRef(digest: digest, dtype: dtype, shape: shape, locations: await session.storeLocations)
+    }
+
+    /// Where the broker's store is.
+    package var storeLocations: [Location] {
+        get async { await session.storeLocations }
+    }
+
+    /// The broker's name among several, as it said at the newest connection.
+    package var cell: String {
+        get async { await session.cell }
     }
 
     /// Whether the broker is connected at the moment.

@@ -19,6 +19,8 @@ actor BrokerSession {
     private let control: ControlClient
     private let timeout: Duration
     private(set) var storeLocations: [Location] = []
+    /// The broker's name among several.
+    private(set) var cell = ""
     private var watched: [UInt64: Watched] = [:]
     private var nextIdentity: UInt64 = 0
     private var reader: Task<Void, Never>?
@@ -60,8 +62,9 @@ actor BrokerSession {
         for entry in open { entry.watcher.finish(throwing: Failure("bus_closed", "the broker client was closed")) }
     }
 
-    func request(_ message: Message) async throws(Failure) -> Message {
-        try await control.request(message, timeout: timeout)
+    /// - Parameter patience: how long to wait for the answer; nil = as long as for any.
+    func request(_ message: Message, patience: Duration? = nil) async throws(Failure) -> Message {
+        try await control.request(message, timeout: patience ?? timeout)
     }
 
     static func unexpected(_ message: Message) -> Failure {
@@ -72,6 +75,7 @@ actor BrokerSession {
         let reply = try await control.request(.clientHello, timeout: timeout)
         guard case .welcome(let welcome) = reply else { throw BrokerSession.unexpected(reply) }
         storeLocations = welcome.storeLocations
+        cell = welcome.cell
         hasGreeted = true
     }
 

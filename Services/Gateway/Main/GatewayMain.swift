@@ -20,8 +20,9 @@ struct GatewayCommand: AsyncParsableCommand {
     @Option(help: "Where to listen: host:port.")
     var listen = "127.0.0.1:8080"
 
-    @Option(help: "The broker: ipc://PATH or tcp://HOST:PORT. Default: the run directory's socket.")
-    var broker: String?
+    @Option(
+        help: "A broker: [NAME=]ipc://PATH or tcp://HOST:PORT; repeatable, one for each cell. Default: broker.sock.")
+    var broker: [String] = []
 
     @Option(help: "Folder of the cluster's sockets.")
     var runDirectory: String?
@@ -49,26 +50,38 @@ struct GatewayCommand: AsyncParsableCommand {
         let address = try ListenAddress(parsing: listen)
         try address.checkReach(insecure: insecure)
         let directory = try RunDirectory.resolve(runDirectory)
-        let endpoint = try Endpoint(parsing: broker ?? "ipc://\(directory.socketPath("broker.sock"))")
+        let brokers = try BrokerAddress.parse(
+            broker, fallback: .ipc(path: directory.socketPath("broker.sock")), key: keys.key,
+            brokerPublicKeys: keys.brokerPublicKey)
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
         let traits = try ModelTraits(folder: folder, digest: modelDigest)
-        let credentials = try Credentials.load(
-            key: keys.key, brokerPublicKey: keys.brokerPublicKey, broker: endpoint)
         let loop = try BusLoop(name: "gateway")
-        let service = BusJobService(
-            loop: loop, endpoint: endpoint, runDirectory: directory, credentials: credentials)
+        let services = brokers.map {
+            BusJobService(
+                loop: loop, endpoint: $0.endpoint, runDirectory: directory, credentials: $0.credentials)
+        }
+        let cells = CellJobService(
+            zip(brokers, services).map { broker, service in
+                CellJobService.Member(service: service, address: broker.endpoint.description, name: broker.cell)
+            })
+        let service: any JobService = brokers.count == 1 && brokers[0].cell == nil ? services[0] : cells
+        if brokers.count > 1 { Task { await cells.begin() } }
         let gateway = Gateway(service: service, traits: traits)
         do {
             try await Lifecycle.run([gateway.application(listen: address, logger: logger)], logger: logger)
         } catch {
-            await service.close()
-            await loop.shutdown()
+            await close(cells, services, loop)
             guard let reason = error as? IOError else { throw error }
             throw Failure(
                 "listen_address_unusable", "\(address) cannot be listened on: \(reason).", field: "listen",
                 remedy: "Free the port or choose another with --listen.")
         }
-        await service.close()
+        await close(cells, services, loop)
+    }
+
+    private func close(_ cells: CellJobService, _ services: [BusJobService], _ loop: BusLoop) async {
+        await cells.close()
+        for service in services { await service.close() }
         await loop.shutdown()
     }
 }

@@ -5,7 +5,10 @@ package import Tensor
 package import Wire
 
 /// The broker behind the bus. Connects at the first use, so that a gateway can start before its broker.
-package actor BusJobService: JobService {
+package actor BusJobService: CellService {
+    /// How long a broker that is there may take to say so.
+    private static let checkPatience = Duration.seconds(1)
+
     private let loop: BusLoop
     private let endpoint: Endpoint
     private let runDirectory: RunDirectory
@@ -55,6 +58,10 @@ package actor BusJobService: JobService {
         try await client().list(before: before, limit: limit)
     }
 
+    package func list(before: String, acceptedBefore: UInt64, limit: Int) async throws(Failure) -> StatusPage {
+        try await client().list(before: before, limit: limit, beforeUnixMilliseconds: acceptedBefore)
+    }
+
     package func watch(job: String) async throws(Failure) -> AsyncThrowingStream<JobStatus, any Error> {
         try await client().watch(job: job)
     }
@@ -62,6 +69,21 @@ package actor BusJobService: JobService {
     package func cancel(job: String) async throws(Failure) -> CancelOutcome { try await client().cancel(job: job) }
 
     package func cluster() async throws(Failure) -> ClusterStatus { try await client().cluster() }
+
+    package func check() async throws(Failure) -> ClusterStatus {
+        try await client().cluster(patience: Self.checkPatience)
+    }
+
+    package func cell() async throws(Failure) -> String { await (try client()).cell }
+
+    package func storeLocations() async throws(Failure) -> [Location] { await (try client()).storeLocations }
+
+    package var isConnected: Bool {
+        get async {
+            guard let client = try? await client() else { return false }
+            return await client.isConnected
+        }
+    }
 
     package func drain(_ drain: Drain) async throws(Failure) -> Draining { try await client().drain(drain) }
 

@@ -41,6 +41,7 @@ struct DeadObject: Encodable {
     let checkpointStep: UInt32
     let finishedAt: UInt64
     let retriedAs: String?
+    let cell: String?
     let incidents: [IncidentObject]
 
     enum CodingKeys: String, CodingKey {
@@ -48,6 +49,7 @@ struct DeadObject: Encodable {
         case checkpointStep = "checkpoint_step"
         case finishedAt = "finished_at"
         case retriedAs = "retried_as"
+        case cell = "x_cell"
     }
 
     init(_ job: DeadJob) {
@@ -62,6 +64,7 @@ struct DeadObject: Encodable {
         checkpointStep = job.checkpointStep
         finishedAt = job.finishedUnixMilliseconds / 1000
         retriedAs = job.retriedAs.isEmpty ? nil : job.retriedAs
+        cell = job.cell.isEmpty ? nil : job.cell
         incidents = job.incidents.map { incident in
             IncidentObject(
                 task: incident.task, kind: incident.kind, code: incident.code, message: incident.message,

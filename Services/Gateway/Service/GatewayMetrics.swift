@@ -27,9 +27,9 @@ final class GatewayMetrics: Sendable {
         }
     }
 
-    /// The Prometheus text format 0.0.4. Without a cluster (the broker does not answer) its gauges are left out and
-    /// `zoetrope_broker_up` is 0.
-    func exposition(_ cluster: ClusterStatus?) -> String {
+    /// The Prometheus text format 0.0.4. A broker that does not answer has `zoetrope_broker_up` 0 and no other gauges;
+    /// brokers are told apart by the label `cell`, workers by stage and counted once, whoever they serve.
+    func exposition(_ cells: [CellReport]) -> String {
         let counters = counters.withLock { $0 }
         var lines = ["# TYPE zoetrope_http_requests_total counter"]
         lines += counters.requests.map { request, count in
@@ -39,16 +39,25 @@ final class GatewayMetrics: Sendable {
         lines += [
             "# TYPE zoetrope_jobs_submitted_total counter", "zoetrope_jobs_submitted_total \(counters.submitted)",
             "# TYPE zoetrope_jobs_replayed_total counter", "zoetrope_jobs_replayed_total \(counters.replayed)",
-            "# TYPE zoetrope_broker_up gauge", "zoetrope_broker_up \(cluster == nil ? 0 : 1)",
         ]
-        if let cluster {
-            lines += [
-                "# TYPE zoetrope_jobs_queued gauge", "zoetrope_jobs_queued \(cluster.queuedJobs)",
-                "# TYPE zoetrope_jobs_running gauge", "zoetrope_jobs_running \(cluster.runningJobs)",
-            ]
-            lines += workers(cluster) + fetched(cluster)
+        lines += gauge("zoetrope_broker_up", cells) { $0.cluster == nil ? 0 : 1 }
+        let clusters = cells.compactMap(\.cluster)
+        if !clusters.isEmpty {
+            lines += gauge("zoetrope_jobs_queued", cells) { $0.cluster.map { Int($0.queuedJobs) } }
+            lines += gauge("zoetrope_jobs_running", cells) { $0.cluster.map { Int($0.runningJobs) } }
+            let union = CellJobService.union(clusters)
+            lines += workers(union) + fetched(union)
         }
         return lines.joined(separator: "\n") + "\n"
+    }
+
+    private func gauge(_ name: String, _ cells: [CellReport], _ value: (CellReport) -> Int?) -> [String] {
+        var lines = ["# TYPE \(name) gauge"]
+        for cell in cells {
+            guard let value = value(cell) else { continue }
+            lines.append(cell.name.isEmpty ? "\(name) \(value)" : "\(name){cell=\"\(cell.name)\"} \(value)")
+        }
+        return lines
     }
 
     /// What the connected workers have fetched since each of them started.
@@ -92,7 +101,7 @@ final class GatewayMetrics: Sendable {
 }
 
 extension FetchCounters {
-    fileprivate mutating func add(_ other: FetchCounters) {
+    mutating func add(_ other: FetchCounters) {
         memoryBlobs += other.memoryBlobs
         memoryBytes += other.memoryBytes
         socketBlobs += other.socketBlobs

@@ -21,6 +21,21 @@ struct HealthRoutes: Sendable {
             var busy = 0
         }
 
+        /// A broker and what it alone could do.
+        struct Cell: Encodable {
+            var name: String
+            var status: String
+            var missing: [String]
+            var queuedJobs: Int
+            var runningJobs: Int
+
+            enum CodingKeys: String, CodingKey {
+                case name, status, missing
+                case queuedJobs = "queued_jobs"
+                case runningJobs = "running_jobs"
+            }
+        }
+
         /// `ok`, `incomplete` or `broker_unreachable`.
         var status: String
         var model: String
@@ -29,30 +44,41 @@ struct HealthRoutes: Sendable {
         var stages: [String: Stage]
         var queuedJobs: Int
         var runningJobs: Int
+        var cells: [Cell]
 
         enum CodingKeys: String, CodingKey {
-            case status, model, missing, stages
+            case status, model, missing, stages, cells
             case queuedJobs = "queued_jobs"
             case runningJobs = "running_jobs"
         }
     }
 
-    /// 200 when a video can be made now: the broker answers and every stage has a worker for the model.
+    /// 200 when a video can be made now: a broker answers and every stage has a worker of its for the model.
     private func health() async -> Response {
+        let reports = await service.cells()
+        let union = CellJobService.union(reports.compactMap(\.cluster))
         var health = Health(
-            status: "broker_unreachable", model: traits.name, missing: [], stages: [:], queuedJobs: 0, runningJobs: 0)
-        let needed = StageName.needed(for: .video)
-        do throws(Failure) {
-            let cluster = try await service.cluster()
-            health.queuedJobs = Int(cluster.queuedJobs)
-            health.runningJobs = Int(cluster.runningJobs)
-            for stage in StageName.allCases { health.stages[stage.rawValue] = summary(cluster, stage) }
-            health.missing = needed.map(\.rawValue).filter { (health.stages[$0]?.workers ?? 0) == 0 }
+            status: "broker_unreachable", model: traits.name, missing: ["broker"], stages: [:],
+            queuedJobs: Int(union.queuedJobs), runningJobs: Int(union.runningJobs), cells: reports.map(cell))
+        if reports.contains(where: { $0.cluster != nil }) {
+            for stage in StageName.allCases { health.stages[stage.rawValue] = summary(union, stage) }
+            // What one cell lacks another one's workers cannot do for it.
+            let answering = health.cells.filter { $0.status != "broker_unreachable" }
+            health.missing = answering.map(\.missing).min { $0.count < $1.count } ?? []
             health.status = health.missing.isEmpty ? "ok" : "incomplete"
-        } catch {
-            health.missing = ["broker"]
         }
         return JSONAnswer.response(health, status: health.status == "ok" ? .ok : .serviceUnavailable)
+    }
+
+    private func cell(_ report: CellReport) -> Health.Cell {
+        guard let cluster = report.cluster else {
+            return Health.Cell(
+                name: report.name, status: "broker_unreachable", missing: [], queuedJobs: 0, runningJobs: 0)
+        }
+        let missing = StageName.needed(for: .video).filter { summary(cluster, $0).workers == 0 }.map(\.rawValue)
+        return Health.Cell(
+            name: report.name, status: missing.isEmpty ? "ok" : "incomplete", missing: missing,
+            queuedJobs: Int(cluster.queuedJobs), runningJobs: Int(cluster.runningJobs))
     }
 
     private func summary(_ cluster: ClusterStatus, _ stage: StageName) -> Health.Stage {
@@ -70,9 +96,9 @@ struct HealthRoutes: Sendable {
     }
 
     private func exposition() async -> Response {
-        let cluster = try? await service.cluster()
+        let reports = await service.cells()
         return Response(
             status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
-            body: ResponseBody(byteBuffer: ByteBuffer(string: metrics.exposition(cluster))))
+            body: ResponseBody(byteBuffer: ByteBuffer(string: metrics.exposition(reports))))
     }
 }

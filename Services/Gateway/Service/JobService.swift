@@ -15,6 +15,12 @@ package protocol JobService: Sendable {
     /// Cancels the job unless it is terminal, and says which terminal state won.
     func cancel(job: String) async throws(Failure) -> CancelOutcome
     func cluster() async throws(Failure) -> ClusterStatus
+    /// Every broker behind this service, whether it answers or not.
+    func cells() async -> [CellReport]
+    /// Those of them whose jobs lists leave out at present, as people call them.
+    func absentCells() async -> [String]
+    /// As `drain` without a cell, in the one called `cell`; nil means all. Errors: `cell_unknown`.
+    func drain(_ drain: Drain, cell: String?) async throws(Failure) -> Draining
     /// Empties workers, or lets the broker take no new jobs; `worker_not_found`.
     func drain(_ drain: Drain) async throws(Failure) -> Draining
     /// Jobs that failed or died, or one of them with its evidence; `job_not_found`, `job_not_dead`.

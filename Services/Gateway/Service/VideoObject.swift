@@ -57,6 +57,8 @@ package struct VideoObject: Sendable, Encodable {
     package var request: GenerationRequest?
     /// Names of what the job has stored so far (`denoise.latents`, `mux.video`), for `/tensors/{name}`.
     package var outputs: [String]
+    /// The broker that has the job.
+    package var cell: String?
 
     enum CodingKeys: String, CodingKey {
         case id, object, model, status, progress, seconds, size, prompt, error, seed
@@ -69,6 +71,7 @@ package struct VideoObject: Sendable, Encodable {
         case deadlineAt = "x_deadline_at"
         case request = "x_request"
         case outputs = "x_outputs"
+        case cell = "x_cell"
     }
 
     package init(_ job: JobStatus) {
@@ -92,6 +95,7 @@ package struct VideoObject: Sendable, Encodable {
         deadlineAt = job.deadlineUnixMilliseconds == 0 ? nil : Int(job.deadlineUnixMilliseconds / 1000)
         self.request = request
         outputs = job.outputs.map(\.name)
+        cell = job.cell.isEmpty ? nil : job.cell
     }
 
     private static func statusName(_ state: JobState) -> String {

@@ -92,9 +92,12 @@ struct VideoRoutes: Sendable {
         let firstID: String?
         let lastID: String?
         let hasMore: Bool
+        /// Cells whose jobs are not in the page because their brokers do not answer.
+        let absentCells: [String]?
 
         enum CodingKeys: String, CodingKey {
             case object, data
+            case absentCells = "x_unreachable_cells"
             case firstID = "first_id"
             case lastID = "last_id"
             case hasMore = "has_more"
@@ -124,10 +127,11 @@ struct VideoRoutes: Sendable {
             hasMore = page.hasMore && !page.jobs.isEmpty
             before = page.jobs.last?.job ?? before
         }
+        let absent = await service.absentCells()
         return JSONAnswer.response(
             Page(
                 data: jobs.map { VideoObject($0) }, firstID: jobs.first?.job, lastID: jobs.last?.job,
-                hasMore: hasMore))
+                hasMore: hasMore, absentCells: absent.isEmpty ? nil : absent))
     }
 
     /// The job that a page begins after; empty for the first page.

@@ -29,28 +29,58 @@ struct WorkerRoutes: Sendable {
         }
     }
 
+    private struct Cell: Encodable {
+        let name: String
+        let reachable: Bool
+        /// Whether this broker takes no new jobs.
+        let draining: Bool
+        let workers: Int
+        let queuedJobs: UInt32
+        let runningJobs: UInt32
+
+        enum CodingKeys: String, CodingKey {
+            case name, reachable, draining, workers
+            case queuedJobs = "queued_jobs"
+            case runningJobs = "running_jobs"
+        }
+
+        init(_ report: CellReport) {
+            name = report.name
+            reachable = report.cluster != nil
+            draining = report.cluster?.isDraining ?? false
+            workers = report.cluster?.workers.count ?? 0
+            queuedJobs = report.cluster?.queuedJobs ?? 0
+            runningJobs = report.cluster?.runningJobs ?? 0
+        }
+    }
+
     private struct List: Encodable {
         let object = "list"
         let data: [Worker]
-        /// Whether the broker takes no new jobs.
+        /// Whether no broker takes new jobs.
         let draining: Bool
+        let cells: [Cell]
     }
 
     private func list() async throws -> Response {
-        let cluster = try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.cluster() }
+        let reports = await service.cells()
+        let clusters = reports.compactMap(\.cluster)
+        if clusters.isEmpty, let problem = reports.first?.problem { throw HTTPFailure(problem) }
+        let cluster = CellJobService.union(clusters)
         let workers = cluster.workers.map { worker in
             Worker(
                 name: worker.worker, stages: worker.capabilities.map(\.stage), slots: worker.slots, busy: worker.busy,
                 draining: worker.isDraining, millisecondsSinceBeat: worker.millisecondsSinceBeat)
         }
-        return JSONAnswer.response(List(data: workers, draining: cluster.isDraining))
+        return JSONAnswer.response(List(data: workers, draining: cluster.isDraining, cells: reports.map { Cell($0) }))
     }
 
-    /// Exactly one of the first three.
+    /// Exactly one of the first three; `cell` and `resume` go with `broker`.
     private struct Order: Decodable {
         var worker: String?
         var stage: String?
         var broker: Bool?
+        var cell: String?
         var resume: Bool?
     }
 
@@ -62,7 +92,7 @@ struct WorkerRoutes: Sendable {
     private func drain(_ request: Hummingbird.Request) async throws -> Response {
         let order = try await order(request)
         let given = [order.worker != nil, order.stage != nil, order.broker == true].count { $0 }
-        let isResumable = order.broker == true || order.resume != true
+        let isResumable = order.broker == true || (order.resume != true && order.cell == nil)
         guard given == 1, isResumable, order.worker != "", order.stage != "",
             (order.worker ?? order.stage ?? "").utf8.count <= Limits.nameBytes
         else {
@@ -71,13 +101,15 @@ struct WorkerRoutes: Sendable {
                 Failure(
                     "drain_ambiguous", "Exactly one of worker, stage and broker says who is to drain.", field: "worker",
                     remedy:
-                        "Send {\"worker\": NAME}, {\"stage\": NAME} or {\"broker\": true}, the last with \"resume\" too."
+                        "Send {\"worker\": NAME}, {\"stage\": NAME} or {\"broker\": true}, the last with \"cell\" and \"resume\" too."
                 ))
         }
         let drain = Drain(
             worker: order.worker ?? "", stage: order.stage ?? "", broker: order.broker ?? false,
             resume: order.resume ?? false)
-        let answer = try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.drain(drain) }
+        let answer = try await HTTPFailure.fromBroker { () async throws(Failure) in
+            try await service.drain(drain, cell: order.cell)
+        }
         return JSONAnswer.response(Answer(workers: answer.workers, broker: answer.broker))
     }
 
