@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Validates compose.yaml with docker-compose, alone and with the optional profile, and that the Dockerfile has a target
+# Validates compose.yaml with docker-compose, alone, with the optional profile and with cells.yaml, and that the Dockerfile has a target
 # for every service that builds from it. Says SKIPPED where docker-compose is not installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -10,6 +10,7 @@ if ! command -v docker-compose >/dev/null 2>&1; then
 fi
 docker-compose -f compose.yaml config --quiet
 docker-compose -f compose.yaml --profile upsampler config --quiet
+docker-compose -f compose.yaml -f cells.yaml config --quiet
 resolved=$(docker-compose -f compose.yaml --profile upsampler config)
 targets=$(sed -n 's/^ *target: *//p' <<<"$resolved" | sort -u)
 services=$(docker-compose -f compose.yaml --profile upsampler config --services | sort -u)

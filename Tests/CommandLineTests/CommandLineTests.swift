@@ -82,6 +82,22 @@ struct ArgumentsTests {
         #expect(plan.members.last?.executable == "zoetrope-prompt-upsampler")
     }
 
+    @Test("a plan of two cells has two brokers with sockets and folders of their own, known to everybody else")
+    func cells() {
+        var plan = ClusterPlan(
+            model: "/m", runDirectory: "/r", dataDirectory: "/d", gateway: ListenAddress(host: "127.0.0.1", port: 9))
+        let before = plan.members
+        plan.cells = 2
+        let brokers = plan.members.filter { $0.executable == "zoetrope-broker" }
+        #expect(brokers.map(\.name) == ["broker-1", "broker-2"])
+        #expect(Set(brokers.compactMap(\.arguments.last)) == ["/d/cell-1", "/d/cell-2"])
+        let list = ["--broker", "cell-1=ipc:///r/broker-1.sock", "--broker", "cell-2=ipc:///r/broker-2.sock"]
+        for member in plan.members where member.executable != "zoetrope-broker" {
+            #expect(member.arguments.filter { $0.contains("broker") } == list, "\(member)")
+        }
+        #expect(!before.flatMap(\.arguments).contains { $0.contains("--broker") || $0.contains("--cell") })
+    }
+
     @Test("the output's extension chooses the container, and an unknown one is refused early") func outputs() throws {
         let files = try OutputFiles(output: "/tmp/clip.webm", contactSheet: nil, outputType: "video")
         #expect(files.container == "webm")

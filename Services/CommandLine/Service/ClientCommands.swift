@@ -58,13 +58,16 @@ package struct StatusCommand: AsyncParsableCommand {
     package func run() async throws {
         let client = try GatewayClient(server: connection.server)
         guard let id else {
-            for job in try await client.list(limit: limit).data { Console.print(Self.line(job)) }
+            let list = try await client.list(limit: limit)
+            for job in list.data { Console.print(Self.line(job)) }
+            for cell in list.unreachableCells ?? [] { Console.note("cell \(cell) does not answer; its jobs wait") }
             return
         }
         let status = try await client.status(id)
         Console.print(Self.line(status))
         for stage in status.stages { Console.print(ProgressDisplay.bar(stage) + "  \(stage.worker)") }
         if let deadline = Self.deadline(of: status, now: Date().timeIntervalSince1970) { Console.print(deadline) }
+        if let cell = status.cell { Console.print("  cell: \(cell)") }
         for note in status.notes { Console.print("  note: \(note)") }
         if let problem = status.error { Console.print("  \(problem.code): \(problem.message)") }
     }

@@ -62,9 +62,26 @@ package struct WorkerList: Sendable, Decodable {
         package var draining: Bool
     }
 
+    /// One broker.
+    package struct Cell: Sendable, Decodable {
+        package var name: String
+        package var reachable: Bool
+        package var draining: Bool
+        package var queuedJobs: Int
+        package var runningJobs: Int
+
+        private enum CodingKeys: String, CodingKey {
+            case name, reachable, draining
+            case queuedJobs = "queued_jobs"
+            case runningJobs = "running_jobs"
+        }
+    }
+
     package var data: [Worker]
-    /// Whether the broker takes no new jobs.
+    /// Whether no broker takes new jobs.
     package var draining: Bool
+    /// Absent from a gateway of before there were cells.
+    package var cells: [Cell]?
 }
 
 /// Who is to drain: exactly one of the first three.
@@ -73,8 +90,11 @@ package struct DrainOrder: Sendable, Encodable {
     package var stage: String?
     package var broker: Bool?
     package var resume: Bool?
+    /// Which broker; nil = all.
+    package var cell: String?
 
-    package init(worker: String?, stage: String?, broker: Bool?, resume: Bool?) {
+    package init(worker: String?, stage: String?, broker: Bool?, resume: Bool?, cell: String? = nil) {
+        self.cell = cell
         self.worker = worker
         self.stage = stage
         self.broker = broker

@@ -4,14 +4,14 @@ package import Runtime
 package struct ClusterPlan: Sendable {
     /// One child process.
     package struct Member: Sendable, Hashable {
-        /// Unique name: `broker`, `gateway`, `denoiser-2`.
+        /// Unique name: `broker`, `broker-2`, `gateway`, `denoiser-2`.
         package var name: String
         /// File name of the executable.
         package var executable: String
         package var arguments: [String]
 
-        /// Neither the broker nor the gateway.
-        package var isWorker: Bool { name != "broker" && name != "gateway" }
+        /// Neither a broker nor the gateway.
+        package var isWorker: Bool { executable != "zoetrope-broker" && executable != "zoetrope-gateway" }
     }
 
     package var model: String
@@ -31,6 +31,8 @@ package struct ClusterPlan: Sendable {
     package var logLevel = "info"
     package var logFormat = "text"
     package var insecure = false
+    /// Brokers, each a cell of its own; every worker serves them all.
+    package var cells = 1
 
     /// Less than the time the supervisor gives a process to end.
     private static let workerArguments = ["--shutdown-grace", "8"]
@@ -54,21 +56,46 @@ package struct ClusterPlan: Sendable {
         return counts
     }
 
-    /// Broker first, then the gateway, then the workers stage by stage.
+    /// Brokers: one as ever, or `cell-1`, `cell-2` and so on with sockets and folders of their own.
+    private func brokers(_ common: [String]) -> [Member] {
+        var shared = common + holding + ["--beat-milliseconds", "250"]
+        if let leaseSeconds { shared += ["--lease-seconds", String(leaseSeconds)] }
+        guard cells > 1 else {
+            return [
+                Member(
+                    name: "broker", executable: "zoetrope-broker",
+                    arguments: shared + ["--data-directory", dataDirectory]
+                )
+            ]
+        }
+        return (1...cells).map { number in
+            let own = [
+                "--cell", "cell-\(number)", "--socket-name", "broker-\(number)", "--data-directory",
+                "\(dataDirectory)/cell-\(number)",
+            ]
+            return Member(name: "broker-\(number)", executable: "zoetrope-broker", arguments: shared + own)
+        }
+    }
+
+    /// What tells brokers and workers how much memory they lend.
+    private var holding: [String] { sharedMemory.map { ["--shared-memory", $0.description] } ?? [] }
+
+    /// What tells gateway and workers of several brokers.
+    private var brokerArguments: [String] {
+        guard cells > 1 else { return [] }
+        return (1...cells).flatMap { ["--broker", "cell-\($0)=ipc://\(runDirectory)/broker-\($0).sock"] }
+    }
+
+    /// Brokers first, then the gateway, then the workers stage by stage.
     package var members: [Member] {
         let common = ["--run-directory", runDirectory, "--log-level", logLevel, "--log-format", logFormat]
-        let holding = sharedMemory.map { ["--shared-memory", $0.description] } ?? []
-        var broker = common + holding + ["--data-directory", dataDirectory, "--beat-milliseconds", "250"]
-        if let leaseSeconds { broker += ["--lease-seconds", String(leaseSeconds)] }
-        var frontDoor = common + ["--listen", "\(gateway)", "--model", model]
+        var frontDoor = common + brokerArguments + ["--listen", "\(gateway)", "--model", model]
         if insecure { frontDoor.append("--insecure") }
-        var members = [
-            Member(name: "broker", executable: "zoetrope-broker", arguments: broker),
-            Member(name: "gateway", executable: "zoetrope-gateway", arguments: frontDoor),
-        ]
+        var members = brokers(common)
+        members.append(Member(name: "gateway", executable: "zoetrope-gateway", arguments: frontDoor))
         for stage in Self.stages {
             for number in 1...(workerCounts[stage] ?? 1) {
-                var arguments = common + holding + ["--name", "\(stage)-\(number)"] + Self.workerArguments
+                var arguments = common + holding + brokerArguments + ["--name", "\(stage)-\(number)"] + Self.workerArguments
                 if stage != "video-muxer" { arguments += ["--model", model] }
                 if let cpus = cpus?.share(of: number - 1, among: workerCounts[stage] ?? 1) {
                     arguments += ["--cpus", cpus.description]
@@ -82,7 +109,8 @@ package struct ClusterPlan: Sendable {
             members.append(
                 Member(
                     name: "prompt-upsampler-1", executable: "zoetrope-prompt-upsampler",
-                    arguments: common + ["--name", "prompt-upsampler-1"] + Self.workerArguments + upsamplerArguments))
+                    arguments: common + brokerArguments + ["--name", "prompt-upsampler-1"] + Self.workerArguments
+                        + upsamplerArguments))
         }
         return members
     }

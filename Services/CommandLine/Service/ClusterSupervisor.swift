@@ -69,7 +69,7 @@ package actor ClusterSupervisor {
     /// whatever is there after ten seconds.
     package func stop() async {
         isStopping = true
-        let front: Set<String> = ["broker", "gateway"]
+        let front = Set(plan.members.filter { !$0.isWorker }.map(\.name))
         await end(processes.filter { !front.contains($0.key) }.map(\.value))
         await end(processes.filter { front.contains($0.key) }.map(\.value))
     }

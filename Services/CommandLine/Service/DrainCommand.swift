@@ -14,6 +14,7 @@ package struct DrainCommand: AsyncParsableCommand {
     @Argument(help: "Name of the worker, as `zoetrope drain --list` shows it.") package var worker: String?
     @Option(help: "Drain every worker of this stage.") package var allOf: String?
     @Flag(help: "The broker takes no new jobs and finishes those it has.") package var broker = false
+    @Option(help: "With --broker: only the one of this cell. [default: all]") package var cell: String?
     @Flag(help: "With --broker: take new jobs again.") package var resume = false
     @Flag(help: "Only show who is connected.") package var list = false
     @Flag(help: "Do not wait until the workers are gone.") package var noWait = false
@@ -25,15 +26,18 @@ package struct DrainCommand: AsyncParsableCommand {
         let wishes = [worker != nil, allOf != nil, broker, list].count { $0 }
         guard wishes == 1 else { throw ValidationError("Name one of WORKER, --all-of STAGE, --broker and --list.") }
         guard broker || !resume else { throw ValidationError("--resume goes with --broker.") }
+        guard broker || cell == nil else { throw ValidationError("--cell goes with --broker.") }
     }
 
     package func run() async throws {
         let client = try GatewayClient(server: connection.server)
         if list { return try await show(client) }
-        let order = DrainOrder(worker: worker, stage: allOf, broker: broker ? true : nil, resume: resume ? true : nil)
+        let order = DrainOrder(
+            worker: worker, stage: allOf, broker: broker ? true : nil, resume: resume ? true : nil, cell: cell)
         let answer = try await client.drain(order)
         if broker {
-            Console.print(answer.broker ? "the broker takes no new jobs" : "the broker takes jobs")
+            let which = cell.map { "the broker of \($0)" } ?? "the broker"
+            Console.print(answer.broker ? "\(which) takes no new jobs" : "\(which) takes jobs")
             return
         }
         for name in answer.workers { Console.print("\(name) drains") }
@@ -59,6 +63,14 @@ package struct DrainCommand: AsyncParsableCommand {
             let load = "\(worker.busy)/\(worker.slots)"
             Console.print("\(worker.name)  \(worker.stages.joined(separator: ","))  \(load)  \(state)")
         }
-        if list.draining { Console.print("the broker takes no new jobs") }
+        guard let cells = list.cells, cells.count > 1 else {
+            if list.draining { Console.print("the broker takes no new jobs") }
+            return
+        }
+        for cell in cells {
+            let state = !cell.reachable ? "unreachable" : cell.draining ? "takes no new jobs" : "takes jobs"
+            let jobs = "\(cell.runningJobs) running, \(cell.queuedJobs) waiting"
+            Console.print("cell \(cell.name)  \(state)\(cell.reachable ? ", \(jobs)" : "")")
+        }
     }
 }

@@ -37,6 +37,9 @@ package struct ServeCommand: AsyncParsableCommand {
     @Option(help: "Seconds without a sign of life after which a worker's task goes to another.")
     package var leaseSeconds: Int = 15
 
+    @Option(help: "Brokers, each with jobs of its own; when one dies the others go on. [from 1 to 8]")
+    package var cells = 1
+
     @Flag(help: "Let the gateway listen beyond loopback; it has no keys and no encryption.")
     package var insecure = false
 
@@ -44,6 +47,10 @@ package struct ServeCommand: AsyncParsableCommand {
     @OptionGroup package var logging: LoggingOptions
 
     package init() {}
+
+    package func validate() throws {
+        guard (1...8).contains(cells) else { throw ValidationError("--cells \(cells) is not between 1 and 8.") }
+    }
 
     package func run() async throws {
         let cpus = try CPUChoice(cpus, usable: .current())
@@ -58,6 +65,7 @@ package struct ServeCommand: AsyncParsableCommand {
         plan.threads = threads
         plan.cpus = cpus
         plan.sharedMemory = sharedMemory
+        plan.cells = cells
         plan.leaseSeconds = leaseSeconds
         plan.upsamplerArguments = upsampler.arguments
         plan.insecure = insecure

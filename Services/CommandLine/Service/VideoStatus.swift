@@ -50,6 +50,8 @@ package struct VideoStatus: Sendable, Decodable {
     package var deadlineAt: Int?
     /// Names of the tensors and files the job has stored so far (`denoise.latents`, `mux.video`).
     package var outputs: [String]
+    /// The broker that has the job.
+    package var cell: String?
 
     private struct Request: Decodable {
         var container: String?
@@ -66,6 +68,7 @@ package struct VideoStatus: Sendable, Decodable {
         case queuePosition = "x_queue_position"
         case deadlineAt = "x_deadline_at"
         case outputs = "x_outputs"
+        case cell = "x_cell"
     }
 
     package init(from decoder: any Decoder) throws {
@@ -87,6 +90,7 @@ package struct VideoStatus: Sendable, Decodable {
         queuePosition = try values.decodeIfPresent(Int.self, forKey: .queuePosition)
         deadlineAt = try values.decodeIfPresent(Int.self, forKey: .deadlineAt)
         outputs = try values.decodeIfPresent([String].self, forKey: .outputs) ?? []
+        cell = try values.decodeIfPresent(String.self, forKey: .cell)
     }
 
     package var isTerminal: Bool { status == "completed" || status == "failed" }
@@ -99,9 +103,12 @@ package struct VideoStatus: Sendable, Decodable {
 package struct VideoList: Sendable, Decodable {
     package var data: [VideoStatus]
     package var hasMore: Bool
+    /// Cells whose jobs are missing because their brokers do not answer.
+    package var unreachableCells: [String]?
 
     private enum CodingKeys: String, CodingKey {
         case data
+        case unreachableCells = "x_unreachable_cells"
         case hasMore = "has_more"
     }
 }
