@@ -28,10 +28,6 @@ func ledgerMigrator() -> DatabaseMigrator {
                 CREATE INDEX idempotency_job ON idempotency (job);
                 """)
     }
-    migrator.registerMigration("the name of the cell") { database in
-        try database.execute(
-            sql: "CREATE TABLE cell (name TEXT NOT NULL, was_given INTEGER NOT NULL)")
-    }
     return migrator
 }
 
@@ -137,14 +133,19 @@ enum LedgerTables {
         try setCounter("probe", to: try counter("probe", in: database) &+ 1, in: database)
     }
 
-    /// The cell's name and whether the operator gave it; nil in a ledger that has none yet.
+    /// The cell's name and whether the operator gave it; nil in a ledger that has none yet. It is part of the name of a
+    /// counter, which is 1 when it was given: ledgers from before there were cells need no other schema.
     static func cell(_ database: Database) throws -> (name: String, wasGiven: Bool)? {
-        try Row.fetchOne(database, sql: "SELECT name, was_given FROM cell").map { ($0["name"], $0["was_given"]) }
+        let row = try Row.fetchOne(database, sql: "SELECT name, value FROM counter WHERE name LIKE 'cell %'")
+        guard let row else { return nil }
+        let name: String = row["name"]
+        let wasGiven: Int64 = row["value"]
+        return (String(name.dropFirst("cell ".count)), wasGiven == 1)
     }
 
     static func setCell(_ name: String, wasGiven: Bool, in database: Database) throws {
-        try database.execute(sql: "DELETE FROM cell")
-        try database.execute(sql: "INSERT INTO cell (name, was_given) VALUES (?, ?)", arguments: [name, wasGiven])
+        try database.execute(sql: "DELETE FROM counter WHERE name LIKE 'cell %'")
+        try setCounter("cell \(name)", to: wasGiven ? 1 : 0, in: database)
     }
 
     private static func counter(_ name: String, in database: Database) throws -> UInt64 {

@@ -165,10 +165,11 @@ struct CellSharingTests {
         hall.submit([40, 0, 0])
         hall.run(until: 1000)
         let before = hall.begun.count
-        hall.submit([0, 0, 1])
-        hall.run(until: 1300)
-        #expect(before >= 15, "\(before) tasks of 40 ms in 950 ms")
-        #expect(hall.begun[before...].prefix(2).contains(2), "\(hall.begun)")
+        // The first may be offered as the slot goes, and be refused.
+        hall.submit([0, 0, 2])
+        hall.run(until: 1400)
+        #expect(before >= 10, "\(before) tasks of 40 ms in 950 ms")
+        #expect(hall.begun[before...].prefix(3).contains(2), "\(hall.begun)")
     }
 
     @Test("a worker of three slots runs three tasks, whoever they are from", arguments: 1...10 as ClosedRange<UInt64>)
