@@ -95,7 +95,8 @@ package struct ClusterPlan: Sendable {
         members.append(Member(name: "gateway", executable: "zoetrope-gateway", arguments: frontDoor))
         for stage in Self.stages {
             for number in 1...(workerCounts[stage] ?? 1) {
-                var arguments = common + holding + brokerArguments + ["--name", "\(stage)-\(number)"] + Self.workerArguments
+                var arguments =
+                    common + holding + brokerArguments + ["--name", "\(stage)-\(number)"] + Self.workerArguments
                 if stage != "video-muxer" { arguments += ["--model", model] }
                 if let cpus = cpus?.share(of: number - 1, among: workerCounts[stage] ?? 1) {
                     arguments += ["--cpus", cpus.description]
