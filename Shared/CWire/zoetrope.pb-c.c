@@ -1402,6 +1402,51 @@ void   zoetrope__cluster_status__free_unpacked
   assert(message->base.descriptor == &zoetrope__cluster_status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   zoetrope__count__init
+                     (Zoetrope__Count         *message)
+{
+  static const Zoetrope__Count init_value = ZOETROPE__COUNT__INIT;
+  *message = init_value;
+}
+size_t zoetrope__count__get_packed_size
+                     (const Zoetrope__Count *message)
+{
+  assert(message->base.descriptor == &zoetrope__count__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__count__pack
+                     (const Zoetrope__Count *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__count__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__count__pack_to_buffer
+                     (const Zoetrope__Count *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__count__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__Count *
+       zoetrope__count__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__Count *)
+     protobuf_c_message_unpack (&zoetrope__count__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__count__free_unpacked
+                     (Zoetrope__Count *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__count__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   zoetrope__assign__init
                      (Zoetrope__Assign         *message)
 {
@@ -5538,7 +5583,7 @@ const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
   (ProtobufCMessageInit) zoetrope__cluster_worker__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptors[6] =
+static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptors[7] =
 {
   {
     "workers",
@@ -5612,21 +5657,35 @@ static const ProtobufCFieldDescriptor zoetrope__cluster_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "counts",
+    40,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__ClusterStatus, n_counts),
+    offsetof(Zoetrope__ClusterStatus, counts),
+    &zoetrope__count__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__cluster_status__field_indices_by_name[] = {
   5,   /* field[5] = backlog_milliseconds */
   4,   /* field[4] = cell */
+  6,   /* field[6] = counts */
   3,   /* field[3] = draining */
   1,   /* field[1] = queued_jobs */
   2,   /* field[2] = running_jobs */
   0,   /* field[0] = workers */
 };
-static const ProtobufCIntRange zoetrope__cluster_status__number_ranges[3 + 1] =
+static const ProtobufCIntRange zoetrope__cluster_status__number_ranges[4 + 1] =
 {
   { 1, 0 },
   { 20, 3 },
   { 30, 4 },
-  { 0, 6 }
+  { 40, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor zoetrope__cluster_status__descriptor =
 {
@@ -5636,14 +5695,65 @@ const ProtobufCMessageDescriptor zoetrope__cluster_status__descriptor =
   "Zoetrope__ClusterStatus",
   "zoetrope",
   sizeof(Zoetrope__ClusterStatus),
-  6,
+  7,
   zoetrope__cluster_status__field_descriptors,
   zoetrope__cluster_status__field_indices_by_name,
-  3,  zoetrope__cluster_status__number_ranges,
+  4,  zoetrope__cluster_status__number_ranges,
   (ProtobufCMessageInit) zoetrope__cluster_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__assign__field_descriptors[10] =
+static const ProtobufCFieldDescriptor zoetrope__count__field_descriptors[2] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Count, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "value",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Count, value),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__count__field_indices_by_name[] = {
+  0,   /* field[0] = name */
+  1,   /* field[1] = value */
+};
+static const ProtobufCIntRange zoetrope__count__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor zoetrope__count__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.Count",
+  "Count",
+  "Zoetrope__Count",
+  "zoetrope",
+  sizeof(Zoetrope__Count),
+  2,
+  zoetrope__count__field_descriptors,
+  zoetrope__count__field_indices_by_name,
+  1,  zoetrope__count__number_ranges,
+  (ProtobufCMessageInit) zoetrope__count__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__assign__field_descriptors[12] =
 {
   {
     "lease",
@@ -5765,12 +5875,38 @@ static const ProtobufCFieldDescriptor zoetrope__assign__field_descriptors[10] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "earlier_checkpoint",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Assign, earlier_checkpoint),
+    &zoetrope__tensor_ref__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "earlier_checkpoint_step",
+    31,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Assign, earlier_checkpoint_step),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__assign__field_indices_by_name[] = {
   1,   /* field[1] = attempt */
   7,   /* field[7] = checkpoint */
   8,   /* field[8] = checkpoint_step */
   6,   /* field[6] = durable_outputs */
+  10,   /* field[10] = earlier_checkpoint */
+  11,   /* field[11] = earlier_checkpoint_step */
   5,   /* field[5] = inputs */
   0,   /* field[0] = lease */
   9,   /* field[9] = lease_milliseconds */
@@ -5778,10 +5914,11 @@ static const unsigned zoetrope__assign__field_indices_by_name[] = {
   4,   /* field[4] = parameters */
   2,   /* field[2] = stage */
 };
-static const ProtobufCIntRange zoetrope__assign__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__assign__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 10 }
+  { 30, 10 },
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor zoetrope__assign__descriptor =
 {
@@ -5791,10 +5928,10 @@ const ProtobufCMessageDescriptor zoetrope__assign__descriptor =
   "Zoetrope__Assign",
   "zoetrope",
   sizeof(Zoetrope__Assign),
-  10,
+  12,
   zoetrope__assign__field_descriptors,
   zoetrope__assign__field_indices_by_name,
-  1,  zoetrope__assign__number_ranges,
+  2,  zoetrope__assign__number_ranges,
   (ProtobufCMessageInit) zoetrope__assign__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -35,8 +35,8 @@ final class DurableStore: Sendable {
         }
     }
 
-    /// Stores a tensor durably; keeps trying through a restart of the broker until the task is cancelled or two
-    /// minutes have passed.
+    /// Stores a tensor durably; keeps trying through a restart of the broker, and while its disk is full, until the task
+    /// is cancelled or two minutes have passed. Hours of denoising are worth waiting for an operator who makes room.
     func store(_ tensor: Tensor, for lease: Lease, _ progress: TaskProgress) async throws(Failure) -> TensorRef {
         let start = ContinuousClock.now
         while true {
@@ -45,7 +45,7 @@ final class DurableStore: Sendable {
                     tensor, at: locations.withLock { $0 }, timeout: .seconds(10), lease: lease)
             } catch {
                 let isOver = start.duration(to: .now) > patience || progress.cancellation != nil || Task.isCancelled
-                if isOver || error.code == "store_full" { throw error }
+                if isOver { throw error }
             }
             try? await Task.sleep(for: .milliseconds(300))
         }

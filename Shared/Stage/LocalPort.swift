@@ -5,13 +5,18 @@ package import Tensor
 /// A port without a bus: inputs and checkpoints in memory, for running a stage inside one process.
 package final class LocalPort: StagePort {
     private let inputs: [String: Tensor]
-    private let start: (step: Int, tensor: Tensor)?
+    private let start: [(step: Int, tensor: Tensor)]
     private let saved = Mutex<[(step: Int, tensor: Tensor)]>([])
 
-    /// - Parameter checkpoint: what an earlier attempt left, and its step.
-    package init(inputs: [String: Tensor], checkpoint: (step: Int, tensor: Tensor)? = nil) {
+    /// - Parameters:
+    ///   - checkpoint: what an earlier attempt left, and its step.
+    ///   - earlier: what it had left before that.
+    package init(
+        inputs: [String: Tensor], checkpoint: (step: Int, tensor: Tensor)? = nil,
+        earlier: (step: Int, tensor: Tensor)? = nil
+    ) {
         self.inputs = inputs
-        start = checkpoint
+        start = [checkpoint, earlier].compactMap { $0 }
     }
 
     package var inputNames: [String] { inputs.keys.sorted() }
@@ -23,11 +28,13 @@ package final class LocalPort: StagePort {
         return tensor
     }
 
-    package var checkpointStep: Int? { start?.step }
+    package var checkpointSteps: [Int] { start.map(\.step) }
 
-    package func fetchCheckpoint() async throws(Failure) -> Tensor {
-        guard let start else { throw Failure("input_missing", "no checkpoint", retry: .otherWorker) }
-        return start.tensor
+    package func fetchCheckpoint(step: Int) async throws(Failure) -> Tensor {
+        guard let found = start.first(where: { $0.step == step }) else {
+            throw Failure("input_missing", "no checkpoint after step \(step)", retry: .otherWorker)
+        }
+        return found.tensor
     }
 
     package func saveCheckpoint(step: Int, _ tensor: Tensor) {

@@ -6,9 +6,9 @@ package import Tensor
 package protocol StagePort: Sendable {
     var inputNames: [String] { get }
     func fetchInput(_ name: String) async throws(Failure) -> Tensor
-    /// Step of the newest durable checkpoint of an earlier attempt, or nil.
-    var checkpointStep: Int? { get }
-    func fetchCheckpoint() async throws(Failure) -> Tensor
+    /// Steps of the durable checkpoints that earlier attempts left, newest first.
+    var checkpointSteps: [Int] { get }
+    func fetchCheckpoint(step: Int) async throws(Failure) -> Tensor
     func saveCheckpoint(step: Int, _ tensor: Tensor)
     /// How long the newest checkpoint took from here to the durable store; zero before the first.
     var checkpointCost: Duration { get }
@@ -94,11 +94,13 @@ package struct StageTask: Sendable {
 
     // MARK: Checkpoints
 
-    /// The state an earlier attempt left behind, with its step; nil on a fresh start.
-    package func checkpoint() async throws(Failure) -> (step: Int, tensor: Tensor)? {
-        guard let step = port.checkpointStep else { return nil }
-        return (step, try await port.fetchCheckpoint())
-    }
+    /// The steps after which earlier attempts left their state, newest first; empty on a fresh start. A stage goes on
+    /// from the first that it can fetch and read.
+    package var checkpointSteps: [Int] { port.checkpointSteps }
+
+    /// The state after one of `checkpointSteps`. Fails with `input_missing` or `digest_mismatch` when nobody has it
+    /// undamaged.
+    package func checkpoint(step: Int) async throws(Failure) -> Tensor { try await port.fetchCheckpoint(step: step) }
 
     /// Makes the state after `step` steps durable while the computation goes on.
     ///

@@ -121,11 +121,16 @@ private final class BusPort: StagePort {
         }
     }
 
-    var checkpointStep: Int? { assign.checkpoint == nil ? nil : Int(assign.checkpointStep) }
+    private var kept: [(step: Int, ref: TensorRef)] {
+        [(assign.checkpoint, assign.checkpointStep), (assign.earlierCheckpoint, assign.earlierCheckpointStep)]
+            .compactMap { ref, step in ref.map { (Int(step), $0) } }
+    }
 
-    func fetchCheckpoint() async throws(Failure) -> Tensor {
-        guard let ref = assign.checkpoint else {
-            throw Failure("input_absent", "the task has no checkpoint", field: "checkpoint")
+    var checkpointSteps: [Int] { kept.map(\.step) }
+
+    func fetchCheckpoint(step: Int) async throws(Failure) -> Tensor {
+        guard let ref = kept.first(where: { $0.step == step })?.ref else {
+            throw Failure("input_absent", "the task has no checkpoint after step \(step)", field: "checkpoint")
         }
         return try await store.fetch(ref, for: assign.lease)
     }

@@ -256,10 +256,12 @@ package struct ClusterStatus: Sendable, Hashable {
     package var cell: String
     /// Expected time until the last of its jobs ends; 0 = no jobs, or not known.
     package var backlogMilliseconds: UInt64
+    /// What the broker has counted since its start. Names that a reader does not know are a newer broker's.
+    package var counts: [Count]
 
     package init(
         workers: [Worker], queuedJobs: UInt32, runningJobs: UInt32, isDraining: Bool = false, cell: String = "",
-        backlogMilliseconds: UInt64 = 0
+        backlogMilliseconds: UInt64 = 0, counts: [Count] = []
     ) {
         self.workers = workers
         self.queuedJobs = queuedJobs
@@ -267,5 +269,20 @@ package struct ClusterStatus: Sendable, Hashable {
         self.isDraining = isDraining
         self.cell = cell
         self.backlogMilliseconds = backlogMilliseconds
+        self.counts = counts
     }
+
+    /// One counter of the broker (`BrokerCount` has the names), or a measure of it now.
+    package struct Count: Sendable, Hashable {
+        package var name: String
+        package var value: UInt64
+
+        package init(name: String, value: UInt64) {
+            self.name = name
+            self.value = value
+        }
+    }
+
+    /// The count of this name; nil where the broker does not keep it.
+    package func count(_ name: BrokerCount) -> UInt64? { counts.first { $0.name == name.rawValue }?.value }
 }

@@ -23,6 +23,8 @@ package enum Limits {
     package static let jobsPerPage = 16
     package static let releasesPerBeat = 64
     package static let workersPerCluster = 256
+    /// Counters of a broker.
+    package static let counts = 64
     /// How leases of one task ended badly, newest last.
     package static let incidents = 16
     /// Parts of an incident: its message, and the end of a process.

@@ -158,6 +158,15 @@ extension Packer {
         result.pointee.draining = cluster.isDraining ? 1 : 0
         result.pointee.cell = try text(cluster.cell, "cluster.cell", limit: Limits.cellBytes)
         result.pointee.backlog_milliseconds = cluster.backlogMilliseconds
+        result.pointee.n_counts = cluster.counts.count
+        result.pointee.counts = try list(cluster.counts, "cluster.counts", limit: Limits.counts, count)
+        return result
+    }
+
+    func count(_ count: ClusterStatus.Count) throws(Failure) -> UnsafeMutablePointer<Zoetrope__Count> {
+        let result = try make(zoetrope__count__init)
+        result.pointee.name = try text(count.name, "count.name")
+        result.pointee.value = count.value
         return result
     }
 }

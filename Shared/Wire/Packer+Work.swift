@@ -16,6 +16,8 @@ extension Packer {
         if let checkpoint = assign.checkpoint { result.pointee.checkpoint = try tensorRef(checkpoint) }
         result.pointee.checkpoint_step = assign.checkpointStep
         result.pointee.lease_milliseconds = assign.leaseMilliseconds
+        if let earlier = assign.earlierCheckpoint { result.pointee.earlier_checkpoint = try tensorRef(earlier) }
+        result.pointee.earlier_checkpoint_step = assign.earlierCheckpointStep
         return result
     }
 

@@ -126,6 +126,12 @@ extension Unpacker {
                 raw.n_workers, raw.workers, "cluster.workers", limit: Limits.workersPerCluster, clusterWorker),
             queuedJobs: raw.queued_jobs, runningJobs: raw.running_jobs, isDraining: raw.draining != 0,
             cell: try text(raw.cell, "cluster.cell", limit: Limits.cellBytes),
-            backlogMilliseconds: raw.backlog_milliseconds)
+            backlogMilliseconds: raw.backlog_milliseconds,
+            counts: try list(raw.n_counts, raw.counts, "cluster.counts", limit: Limits.counts, count))
+    }
+
+    func count(_ raw: Zoetrope__Count) throws(Failure) -> ClusterStatus.Count {
+        try visit(raw.base)
+        return ClusterStatus.Count(name: try text(raw.name, "count.name"), value: raw.value)
     }
 }

@@ -7,12 +7,15 @@ extension Unpacker {
         try visit(raw.base)
         var checkpoint: TensorRef?
         if let found = raw.checkpoint { checkpoint = try tensorRef(found.pointee) }
+        var earlier: TensorRef?
+        if let found = raw.earlier_checkpoint { earlier = try tensorRef(found.pointee) }
         return Assign(
             lease: try lease(required(raw.lease, "assign.lease")), attempt: raw.attempt,
             stage: try text(raw.stage, "assign.stage"), model: try text(raw.model, "assign.model"),
             parameters: try text(raw.parameters, "assign.parameters", limit: Limits.parameterBytes),
             inputs: try list(raw.n_inputs, raw.inputs, "assign.inputs", limit: Limits.namedRefs, namedRef),
             durableOutputs: raw.durable_outputs != 0, checkpoint: checkpoint, checkpointStep: raw.checkpoint_step,
+            earlierCheckpoint: earlier, earlierCheckpointStep: raw.earlier_checkpoint_step,
             leaseMilliseconds: raw.lease_milliseconds)
     }
 

@@ -24,11 +24,15 @@ package struct Assign: Sendable, Hashable {
     /// The newest durable checkpoint of an earlier attempt, with the step it stands for.
     package var checkpoint: TensorRef?
     package var checkpointStep: UInt32
+    /// The one before it, for when the newest turns out to be damaged, and its step.
+    package var earlierCheckpoint: TensorRef?
+    package var earlierCheckpointStep: UInt32
     package var leaseMilliseconds: UInt32
 
     package init(
         lease: Lease, attempt: UInt32, stage: String, model: String, parameters: String, inputs: [NamedRef],
-        durableOutputs: Bool, checkpoint: TensorRef?, checkpointStep: UInt32, leaseMilliseconds: UInt32
+        durableOutputs: Bool, checkpoint: TensorRef?, checkpointStep: UInt32, earlierCheckpoint: TensorRef? = nil,
+        earlierCheckpointStep: UInt32 = 0, leaseMilliseconds: UInt32
     ) {
         self.lease = lease
         self.attempt = attempt
@@ -39,6 +43,8 @@ package struct Assign: Sendable, Hashable {
         self.durableOutputs = durableOutputs
         self.checkpoint = checkpoint
         self.checkpointStep = checkpointStep
+        self.earlierCheckpoint = earlierCheckpoint
+        self.earlierCheckpointStep = earlierCheckpointStep
         self.leaseMilliseconds = leaseMilliseconds
     }
 }

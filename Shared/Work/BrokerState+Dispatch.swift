@@ -176,7 +176,9 @@ extension BrokerState {
             lease: lease, attempt: task.attempts + 1, stage: task.specification.stage, model: task.specification.model,
             parameters: task.specification.parameters, inputs: inputs,
             durableOutputs: task.specification.durableOutputs, checkpoint: task.checkpoint,
-            checkpointStep: task.checkpointStep, leaseMilliseconds: UInt32(clamping: configuration.leaseMilliseconds))
+            checkpointStep: task.checkpointStep, earlierCheckpoint: task.earlierCheckpoint?.ref,
+            earlierCheckpointStep: task.earlierCheckpoint?.step ?? 0,
+            leaseMilliseconds: UInt32(clamping: configuration.leaseMilliseconds))
         send(.assign(assign), to: session)
     }
 }

@@ -13,6 +13,8 @@ package struct CarriedTask: Sendable, Hashable, Codable {
     package var checkpoint: TensorRef?
     package var checkpointStep: UInt32
     package var checkpointNumerics: String
+    /// nil in ledgers of earlier releases.
+    package var earlierCheckpoint: CheckpointMark?
 
     /// - Returns: nil for a task that has nothing to carry over: not begun, or done with outputs in a worker's memory.
     package init?(_ task: TaskRecord) {
@@ -28,6 +30,7 @@ package struct CarriedTask: Sendable, Hashable, Codable {
         checkpoint = task.checkpoint
         checkpointStep = task.checkpointStep
         checkpointNumerics = task.checkpointNumerics
+        earlierCheckpoint = task.earlierCheckpoint
     }
 }
 
@@ -40,6 +43,7 @@ extension JobRecord {
             tasks[index].checkpoint = carried.checkpoint
             tasks[index].checkpointStep = carried.checkpointStep
             tasks[index].checkpointNumerics = carried.checkpointNumerics
+            tasks[index].earlierCheckpoint = carried.earlierCheckpoint
         } else {
             tasks[index].state = .done
             tasks[index].worker = carried.worker

@@ -1,5 +1,16 @@
 package import Wire
 
+/// A durable state after so many steps.
+package struct CheckpointMark: Sendable, Hashable, Codable {
+    package var step: UInt32
+    package var ref: TensorRef
+
+    package init(step: UInt32, ref: TensorRef) {
+        self.step = step
+        self.ref = ref
+    }
+}
+
 /// Durable state of one task of a job.
 package struct TaskRecord: Sendable, Hashable, Codable {
     package var specification: TaskSpecification
@@ -22,6 +33,9 @@ package struct TaskRecord: Sendable, Hashable, Codable {
     package var checkpointStep: UInt32 = 0
     /// Arithmetic that made the checkpoint.
     package var checkpointNumerics = ""
+    /// The checkpoint before that one, kept for when the newest turns out to be damaged; nil in ledgers of earlier
+    /// releases.
+    package var earlierCheckpoint: CheckpointMark?
     /// Whether a run resumed from a checkpoint of other arithmetic, which is correct but not bit-identical.
     package var isResumedElsewhere = false
     package var outputs: [NamedRef] = []

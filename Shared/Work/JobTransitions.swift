@@ -24,6 +24,9 @@ extension JobRecord {
 
     mutating func commit(_ commit: CheckpointCommit) {
         guard let index = leasedIndex(commit.lease), commit.step > tasks[index].checkpointStep else { return }
+        tasks[index].earlierCheckpoint = tasks[index].checkpoint.map {
+            CheckpointMark(step: tasks[index].checkpointStep, ref: $0)
+        }
         tasks[index].checkpoint = commit.ref
         tasks[index].checkpointStep = commit.step
         tasks[index].checkpointNumerics = tasks[index].numerics
@@ -134,5 +137,6 @@ extension JobRecord {
         tasks[index].checkpoint = nil
         tasks[index].checkpointStep = 0
         tasks[index].checkpointNumerics = ""
+        tasks[index].earlierCheckpoint = nil
     }
 }

@@ -173,10 +173,11 @@ package struct Records: Sendable, Hashable {
         return task.outputs.map { .init(session: session, digest: $0.ref.digest) }
     }
 
-    /// Blobs of the broker's store that a task keeps alive: client uploads, its checkpoint, its durable outputs.
+    /// Blobs of the broker's store that a task keeps alive: client uploads, its two checkpoints, its durable outputs.
     private static func storedDigests(of task: TaskRecord) -> [Digest] {
         var digests = uploads(of: task.specification)
         if let checkpoint = task.checkpoint { digests.append(checkpoint.digest) }
+        if let earlier = task.earlierCheckpoint { digests.append(earlier.ref.digest) }
         if task.specification.durableOutputs { digests += task.outputs.map(\.ref.digest) }
         return digests
     }

@@ -210,6 +210,29 @@ def ledger_damaged(context):
             "backup serves")
 
 
+def harm(cluster, digest, damage):
+    """Damages a stored blob as a disk would."""
+    path = os.path.join(cluster.data, "blobs", "blobs", digest[:2], digest)
+    if not os.path.exists(path):
+        path = os.path.join(cluster.data, "blobs", digest[:2], digest)
+    if damage == "flip":
+        with open(path, "r+b") as file:
+            file.seek(1000)
+            byte = file.read(1)[0]
+            file.seek(1000)
+            file.write(bytes([byte ^ 4]))
+    elif damage == "truncate":
+        os.truncate(path, 500)
+    else:
+        os.remove(path)
+
+
+def checkpoints(cluster, job):
+    """[(step, digest)] of the job's committed checkpoints."""
+    return [(fields["step"], fields["ref"]["digest"]) for _, kind, fields in history.entries(cluster)
+            if kind == "checkpoint_committed" and fields["lease"]["task"]["job"] == job]
+
+
 @case(12, "stored latents flipped and truncated before they are read", "digest mismatch, made again, never used")
 def blob_damaged(context):
     cluster = context.cluster(lease=2)
@@ -221,22 +244,37 @@ def blob_damaged(context):
         decoder.freeze()
         job = context.submit(cluster, "short")
         cluster.wait_held(job, "vae-decoder")
-        path = os.path.join(cluster.data, "blobs", "blobs", latents[:2], latents)
-        if not os.path.exists(path):
-            path = os.path.join(cluster.data, "blobs", latents[:2], latents)
-        if damage == "flip":
-            with open(path, "r+b") as file:
-                file.seek(1000)
-                byte = file.read(1)[0]
-                file.seek(1000)
-                file.write(bytes([byte ^ 4]))
-        elif damage == "truncate":
-            os.truncate(path, 500)
-        else:
-            os.remove(path)
+        harm(cluster, latents, damage)
         decoder.thaw()
         cluster.finish(job)
         again += cluster.task(job, "denoiser")["attempt"] > 1
         history.check_video(cluster, job, digests)
         cluster.ask("DELETE", f"/v1/videos/{job}")
     return f"3 damages, {again} times the latents were made again, same video"
+
+
+@case("12c", "the newest checkpoint flipped, truncated and removed while its worker dies",
+      "resumed from the checkpoint before it; latents bit-equal")
+def newest_checkpoint_damaged(context):
+    cluster = context.cluster(workers={"denoiser": 2}, lease=1.5)
+    context.reference("long")
+    seen = []
+    for damage in ("flip", "truncate", "remove"):
+        job = context.submit(cluster, "long")
+        holder = cluster.wait_held(job, "denoiser", step=20)
+        wait("two checkpoints are committed", lambda: len(checkpoints(cluster, job)) >= 2, 30, 0.005)
+        cluster[holder].freeze()
+        time.sleep(0.3)  # what was on its way to the broker arrives
+        (earlier, _), (newest, digest) = checkpoints(cluster, job)[-2:]
+        harm(cluster, digest, damage)
+        cluster[holder].kill()
+        cluster[holder].start()
+        cluster.finish(job)
+        notes = cluster.task(job, "denoiser")["notes"]
+        if not any(note.startswith(f"The checkpoint after step {newest} could not be used") for note in notes):
+            raise Wrong(f"nobody noticed the damage: {notes}")
+        if f"Resumed after step {earlier}." not in notes:
+            raise Wrong(f"it did not go on from step {earlier}: {notes}")
+        seen.append(f"{damage}: {newest} → {earlier}")
+        cluster.wait_ready()
+    return "; ".join(seen) + "; same latents"

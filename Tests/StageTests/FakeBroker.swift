@@ -15,6 +15,7 @@ actor FakeBroker {
     private let server: ControlServer
     private let dataServer: DataServer
     nonisolated let store: BlobStore
+    private let fullStore: FullStore
     /// Reads what workers serve.
     private let reader: DataClient
     nonisolated let storeLocation: Location
@@ -27,8 +28,11 @@ actor FakeBroker {
     private var isDraining = false
 
     /// Starts on `broker.sock` in the run directory; a later broker of the same test needs a higher epoch.
+    ///
+    /// - Parameter refusals: how often the store says that it is full before it takes anything.
     init(
-        runDirectory: RunDirectory, epoch: UInt64 = 1, socket name: String = "broker.sock", cell: String = ""
+        runDirectory: RunDirectory, epoch: UInt64 = 1, socket name: String = "broker.sock", cell: String = "",
+        refusals: Int = 0
     ) async throws {
         self.runDirectory = runDirectory
         self.cell = cell
@@ -37,7 +41,8 @@ actor FakeBroker {
         server = ControlServer(loop: loop, session: session, epoch: epoch)
         _ = try await server.bind(.ipc(path: runDirectory.socketPath(name)), insecure: false)
         store = try BlobStore(directory: runDirectory.path + "/blobs-\(epoch)")
-        dataServer = DataServer(loop: loop, session: session, source: store, sink: store, budgetBytes: 64 << 20)
+        fullStore = FullStore(store: store, refusals: refusals)
+        dataServer = DataServer(loop: loop, session: session, source: store, sink: fullStore, budgetBytes: 64 << 20)
         let socket = "store-\(epoch).sock"
         _ = try await dataServer.bind(.ipc(path: runDirectory.socketPath(socket)), insecure: false)
         storeLocation = .ipc(host: runDirectory.hostIdentity, socket: socket)
@@ -133,18 +138,17 @@ actor FakeBroker {
     @discardableResult
     func assign(
         fence: UInt64, parameters: String = "{}", inputs: [(String, Tensor)] = [], durable: Bool = true,
-        checkpoint: (step: UInt32, tensor: Tensor)? = nil
+        checkpoint: (step: UInt32, ref: TensorRef)? = nil, earlier: (step: UInt32, ref: TensorRef)? = nil
     ) async throws -> Lease {
         let lease = Lease(task: TaskID(job: "job", name: "task-\(fence)"), fence: fence)
         var refs: [NamedRef] = []
         for (name, tensor) in inputs { refs.append(NamedRef(name: name, ref: try await put(tensor))) }
-        var resume: TensorRef?
-        if let checkpoint { resume = try await put(checkpoint.tensor) }
         try await send(
             .assign(
                 Assign(
                     lease: lease, attempt: 1, stage: "test", model: "", parameters: parameters, inputs: refs,
-                    durableOutputs: durable, checkpoint: resume, checkpointStep: checkpoint?.step ?? 0,
+                    durableOutputs: durable, checkpoint: checkpoint?.ref, checkpointStep: checkpoint?.step ?? 0,
+                    earlierCheckpoint: earlier?.ref, earlierCheckpointStep: earlier?.step ?? 0,
                     leaseMilliseconds: 30_000)))
         return lease
     }
@@ -156,5 +160,27 @@ actor FakeBroker {
 
     func put(_ tensor: Tensor) async throws -> TensorRef {
         try await reader.store(tensor, at: [storeLocation], timeout: .seconds(20))
+    }
+
+    /// How often the store has still to say that it is full.
+    func refusalsLeft() async -> Int { await fullStore.refusals }
+}
+
+/// A store whose disk is full for a while.
+private actor FullStore: BlobSink {
+    private let store: BlobStore
+    private(set) var refusals: Int
+
+    init(store: BlobStore, refusals: Int) {
+        self.store = store
+        self.refusals = refusals
+    }
+
+    func begin(_ digest: Digest, size: UInt64) async throws(Failure) -> (any BlobWriter)? {
+        guard refusals == 0 else {
+            refusals -= 1
+            throw Failure("store_full", "no room for \(size) bytes", retry: .sameWorker)
+        }
+        return try await store.begin(digest, size: size)
     }
 }

@@ -16,12 +16,12 @@ struct StageWorkerTests {
     /// Runs `body` beside a worker around `handler`, then stops the worker and checks that it ended without an error.
     private func withWorker(
         _ handler: @escaping @Sendable (StageTask) async throws(Failure) -> StageResult, slots: Int = 1,
-        _ body: (FakeBroker, ServiceGroup) async throws -> Void
+        refusals: Int = 0, _ body: (FakeBroker, ServiceGroup) async throws -> Void
     ) async throws {
         let path = FileManager.default.temporaryDirectory.path + "/zs-\(UUID().uuidString.prefix(8))"
         let runDirectory = try RunDirectory(path: path)
         defer { try? FileManager.default.removeItem(atPath: path) }
-        let broker = try await FakeBroker(runDirectory: runDirectory)
+        let broker = try await FakeBroker(runDirectory: runDirectory, refusals: refusals)
         let configuration = WorkerConfiguration(
             name: "worker-1", broker: .ipc(path: runDirectory.socketPath("broker.sock")), runDirectory: runDirectory,
             slots: slots)
@@ -210,6 +210,49 @@ struct StageWorkerTests {
         }
     }
 
+    @Test("a result that finds the store full waits for room instead of failing its task")
+    func waitsForRoom() async throws {
+        let handler: @Sendable (StageTask) async throws(Failure) -> StageResult = { _ in
+            var result = StageResult()
+            result.add("x", Tensor([4], shape: [1]))
+            return result
+        }
+        try await withWorker(handler, refusals: 3) { broker, _ in
+            _ = await broker.hello()
+            let lease = try await broker.assign(fence: 1)
+            let complete = try await broker.commit()
+            #expect(complete.lease == lease)
+            #expect(await broker.refusalsLeft() == 0, "it was refused three times")
+            #expect(try await broker.value(of: #require(complete.outputs.first).ref) == [4])
+        }
+    }
+
+    @Test("a damaged checkpoint is passed over for the one before it")
+    func earlierCheckpoint() async throws {
+        let handler: @Sendable (StageTask) async throws(Failure) -> StageResult = { task in
+            var result = StageResult()
+            for step in task.checkpointSteps {
+                do {
+                    result.add("from", try await task.checkpoint(step: step))
+                    result.note("step \(step)")
+                    return result
+                } catch { result.note(error.code) }
+            }
+            return result
+        }
+        try await withWorker(handler) { broker, _ in
+            _ = await broker.hello()
+            let newest = Tensor([8, 8, 8], shape: [3])
+            let lost = try await broker.put(newest)
+            broker.store.remove(lost.digest)
+            try await broker.assign(
+                fence: 1, checkpoint: (8, lost), earlier: (5, try await broker.put(Tensor([5], shape: [1]))))
+            let complete = try await broker.commit()
+            #expect(complete.notes == ["input_missing", "step 5"])
+            #expect(try await broker.value(of: #require(complete.outputs.first).ref) == [5])
+        }
+    }
+
     @Test("bad inputs fail their task for good and leave the worker unharmed")
     func badInput() async throws {
         try await withWorker(sumOfInput) { broker, _ in
@@ -285,14 +328,14 @@ struct StageWorkerTests {
     func resumes() async throws {
         try await withWorker({ task throws(Failure) in
             var result = StageResult()
-            if let checkpoint = try await task.checkpoint() {
-                result.note("step \(checkpoint.step)")
-                result.add("state", checkpoint.tensor)
+            if let step = task.checkpointSteps.first {
+                result.note("step \(step)")
+                result.add("state", try await task.checkpoint(step: step))
             }
             return result
         }) { broker, _ in
             _ = await broker.hello()
-            try await broker.assign(fence: 1, checkpoint: (step: 5, tensor: vector))
+            try await broker.assign(fence: 1, checkpoint: (step: 5, ref: try await broker.put(vector)))
             let complete = try await broker.commit()
             #expect(complete.notes == ["step 5"])
             let state = try #require(complete.outputs.first)

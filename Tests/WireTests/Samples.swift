@@ -52,8 +52,7 @@ enum Samples {
     static let assign = Assign(
         lease: lease, attempt: 2, stage: "denoiser", model: "m", parameters: #"{"seed":1}"#,
         inputs: [NamedRef(name: "prompt_embeds", ref: ref)], durableOutputs: true, checkpoint: scalar,
-        checkpointStep: 11,
-        leaseMilliseconds: 15_000)
+        checkpointStep: 11, earlierCheckpoint: ref, earlierCheckpointStep: 9, leaseMilliseconds: 15_000)
     static let deadJob = DeadJob(
         job: "j-0001", state: .dead, finishedUnixMilliseconds: 1_790_000_060_000, errorCode: "worker_lost",
         errorMessage: "task denoise lost its worker 3 times", task: "denoise", stage: "denoiser", attempts: 4,
@@ -89,7 +88,8 @@ enum Samples {
                     .init(
                         worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300,
                         isDraining: true, fetched: beat.fetched)
-                ], queuedJobs: 4, runningJobs: 1, isDraining: true, cell: "north", backlogMilliseconds: 90_000)),
+                ], queuedJobs: 4, runningJobs: 1, isDraining: true, cell: "north", backlogMilliseconds: 90_000,
+                counts: [.init(name: "refused_role", value: 3), .init(name: "descriptors_limit", value: 1 << 20)])),
         .clientHello, .assign(assign), .refuse(Refuse(lease: lease, code: "busy")),
         .checkpoint(CheckpointReport(lease: lease, step: 12, ref: ref)),
         .checkpointCommitted(lease: lease, step: 12),

@@ -199,8 +199,10 @@ struct PoisonTests {
         let encode = try #require(bench.join(worker).assigns.first)
         let encoded = bench.deliver(encode.complete([output("prompt_embeds", 1)]), from: worker.session)
         let denoise = try #require((encoded + bench.beat(worker)).assigns.first)
-        bench.deliver(
-            .checkpoint(CheckpointReport(lease: denoise.lease, step: 30, ref: blob(30))), from: worker.session)
+        for step in [20, 30] {
+            let report = CheckpointReport(lease: denoise.lease, step: UInt32(step), ref: blob(step))
+            bench.deliver(.checkpoint(report), from: worker.session)
+        }
         bench.deliver(denoise.fail(.never, code: "numeric_fault"), from: worker.session)
         bench.deliver(.goodbye, from: worker.session)
         let sends = bench.deliver(.deadRetry(DeadRetry(job: dead, idempotencyKey: "again")), from: client)
@@ -214,6 +216,7 @@ struct PoisonTests {
         let resumed = try #require(bench.join(worker).assigns.first)
         #expect(resumed.lease.task == TaskID(job: job, name: "denoise"))
         #expect(resumed.checkpoint == blob(30) && resumed.checkpointStep == 30 && resumed.attempt == 1)
+        #expect(resumed.earlierCheckpoint == blob(20) && resumed.earlierCheckpointStep == 20)
         #expect(resumed.inputs == [output("prompt_embeds", 1)])
         #expect(bench.deliver(.deadRetry(DeadRetry(job: job)), from: client).errors.map(\.code) == ["job_not_dead"])
     }

@@ -72,7 +72,7 @@ package struct DenoiserHandler: StageHandler {
         var loop = try DenoiseLoop(
             session: session, parameters: parameters, sampler: sampler, size: size, initialLatents: given,
             origin: (modelDigest, numerics))
-        if let note = try await resume(&loop, task) { result.note(note) }
+        for note in try await resume(&loop, task) { result.note(note) }
         try loop.run(task)
         if parameters.transformerCache != nil {
             result.note(
@@ -98,16 +98,22 @@ package struct DenoiserHandler: StageHandler {
         return prompts
     }
 
-    /// Goes on from an earlier attempt's checkpoint. One that cannot be fetched or read costs time, not the job.
-    private func resume(_ loop: inout DenoiseLoop, _ task: StageTask) async throws(Failure) -> String? {
-        do {
-            guard let checkpoint = try await task.checkpoint() else { return nil }
-            try loop.restore(DenoiseCheckpoint(decoding: checkpoint.tensor))
-            return "Resumed after step \(checkpoint.step)."
-        } catch {
-            try task.checkCancelled()
-            return "Started over, because the checkpoint could not be used: \(error.message)"
+    /// Goes on from an earlier attempt's newest checkpoint, or from the one before it. Those that cannot be fetched or
+    /// read cost time, not the job.
+    ///
+    /// - Returns: what the job's notes say about it.
+    private func resume(_ loop: inout DenoiseLoop, _ task: StageTask) async throws(Failure) -> [String] {
+        var notes: [String] = []
+        for step in task.checkpointSteps {
+            do {
+                try loop.restore(DenoiseCheckpoint(decoding: try await task.checkpoint(step: step)))
+                return notes + ["Resumed after step \(step)."]
+            } catch {
+                try task.checkCancelled()
+                notes.append("The checkpoint after step \(step) could not be used: \(error.message)")
+            }
         }
+        return notes.isEmpty ? [] : notes + ["Started over, because no checkpoint could be used."]
     }
 
     private func checkMemory(_ parameters: DenoiseParameters, _ size: LatentSize) throws(Failure) {

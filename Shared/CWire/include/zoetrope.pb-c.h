@@ -46,6 +46,7 @@ typedef struct Zoetrope__Cancel Zoetrope__Cancel;
 typedef struct Zoetrope__CancelOutcome Zoetrope__CancelOutcome;
 typedef struct Zoetrope__ClusterWorker Zoetrope__ClusterWorker;
 typedef struct Zoetrope__ClusterStatus Zoetrope__ClusterStatus;
+typedef struct Zoetrope__Count Zoetrope__Count;
 typedef struct Zoetrope__Assign Zoetrope__Assign;
 typedef struct Zoetrope__Refuse Zoetrope__Refuse;
 typedef struct Zoetrope__CheckpointReport Zoetrope__CheckpointReport;
@@ -693,10 +694,26 @@ struct  Zoetrope__ClusterStatus
    * until its last job ends; 0 = not known or no job
    */
   uint64_t backlog_milliseconds;
+  /*
+   * what the broker has counted since its start
+   */
+  size_t n_counts;
+  Zoetrope__Count **counts;
 };
 #define ZOETROPE__CLUSTER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__cluster_status__descriptor) \
-    , 0,NULL, 0, 0, 0, {0,NULL}, 0 }
+    , 0,NULL, 0, 0, 0, {0,NULL}, 0, 0,NULL }
+
+
+struct  Zoetrope__Count
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData name;
+  uint64_t value;
+};
+#define ZOETROPE__COUNT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__count__descriptor) \
+    , {0,NULL}, 0 }
 
 
 struct  Zoetrope__Assign
@@ -713,10 +730,15 @@ struct  Zoetrope__Assign
   Zoetrope__TensorRef *checkpoint;
   uint32_t checkpoint_step;
   uint32_t lease_milliseconds;
+  /*
+   * for when the newest cannot be used
+   */
+  Zoetrope__TensorRef *earlier_checkpoint;
+  uint32_t earlier_checkpoint_step;
 };
 #define ZOETROPE__ASSIGN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assign__descriptor) \
-    , NULL, 0, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, 0, NULL, 0, 0 }
+    , NULL, 0, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, 0, NULL, 0, 0, NULL, 0 }
 
 
 struct  Zoetrope__Refuse
@@ -1683,6 +1705,25 @@ Zoetrope__ClusterStatus *
 void   zoetrope__cluster_status__free_unpacked
                      (Zoetrope__ClusterStatus *message,
                       ProtobufCAllocator *allocator);
+/* Zoetrope__Count methods */
+void   zoetrope__count__init
+                     (Zoetrope__Count         *message);
+size_t zoetrope__count__get_packed_size
+                     (const Zoetrope__Count   *message);
+size_t zoetrope__count__pack
+                     (const Zoetrope__Count   *message,
+                      uint8_t             *out);
+size_t zoetrope__count__pack_to_buffer
+                     (const Zoetrope__Count   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__Count *
+       zoetrope__count__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__count__free_unpacked
+                     (Zoetrope__Count *message,
+                      ProtobufCAllocator *allocator);
 /* Zoetrope__Assign methods */
 void   zoetrope__assign__init
                      (Zoetrope__Assign         *message);
@@ -2272,6 +2313,9 @@ typedef void (*Zoetrope__ClusterWorker_Closure)
 typedef void (*Zoetrope__ClusterStatus_Closure)
                  (const Zoetrope__ClusterStatus *message,
                   void *closure_data);
+typedef void (*Zoetrope__Count_Closure)
+                 (const Zoetrope__Count *message,
+                  void *closure_data);
 typedef void (*Zoetrope__Assign_Closure)
                  (const Zoetrope__Assign *message,
                   void *closure_data);
@@ -2390,6 +2434,7 @@ extern const ProtobufCMessageDescriptor zoetrope__cancel__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__cancel_outcome__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__cluster_status__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__count__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__assign__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__refuse__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__checkpoint_report__descriptor;

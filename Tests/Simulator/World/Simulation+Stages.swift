@@ -71,14 +71,17 @@ extension Simulation {
 
     // MARK: Fetching
 
-    /// Inputs in turn, then the checkpoint. A checkpoint that cannot be had means starting from the beginning.
+    /// Inputs in turn, then the newest checkpoint, then the one before it. Where none can be had it starts from the
+    /// beginning.
     private mutating func fetch(_ input: Int, _ number: Int, _ index: Int) {
         let worker = workers[number]
         let assign = worker.runs[index].assign
         let lease = assign.lease
-        let isCheckpoint = input == assign.inputs.count
-        guard !isCheckpoint || assign.checkpoint != nil else { return beginComputing(number, index) }
-        guard let ref = isCheckpoint ? assign.checkpoint : assign.inputs[input].ref else { return }
+        let isCheckpoint = input >= assign.inputs.count
+        let checkpoints = [assign.checkpoint, assign.earlierCheckpoint].compactMap { $0 }
+        let turn = input - assign.inputs.count
+        guard !isCheckpoint || turn < checkpoints.count else { return beginComputing(number, index) }
+        let ref = isCheckpoint ? checkpoints[turn] : assign.inputs[input].ref
         let found = look(for: ref, number, lease)
         switch found {
         case .intact: break
@@ -88,8 +91,10 @@ extension Simulation {
             return again(number, lease.fence, after: 500)
         case .damaged, .missing, .unreachable:
             if isCheckpoint {
-                worker.runs[index].step = 0
-                return beginComputing(number, index)
+                worker.runs[index].tries = 0
+                worker.runs[index].step = turn == 0 ? assign.earlierCheckpointStep : 0
+                worker.runs[index].phase = .fetching(input + 1)
+                return again(number, lease.fence, after: 1)
             }
             let name = assign.inputs[input].name
             let failure = Failure("input_missing", "no location serves \(name)", retry: .otherWorker)
@@ -219,18 +224,15 @@ extension Simulation {
         let content = made(Content(body: job.body, task: task, step: 255), run)
         var locations: [Location] = []
         if run.assign.durableOutputs {
-            switch put(content, number) {
-            case .done: break
-            case .unreachable:
+            let outcome = put(content, number)
+            if outcome != .done {
                 guard run.tries < 40 else {
-                    let failure = Failure("store_unreachable", "nobody answers", retry: .sameWorker)
+                    let code = outcome == .full ? "store_full" : "store_unreachable"
+                    let failure = Failure(code, "it would not take the result", retry: .sameWorker)
                     return conclude(number, lease, .failed(lease, failure, missingInputs: []))
                 }
                 worker.runs[index].tries += 1
                 return again(number, lease.fence, after: 300)
-            case .full:
-                let failure = Failure("store_full", "no room", retry: .sameWorker)
-                return conclude(number, lease, .failed(lease, failure, missingInputs: []))
             }
         } else {
             worker.frames.insert(content)
