@@ -134,7 +134,7 @@ var targets: [Target] = [
         swiftSettings: swiftStrict),
 
     tests("Tensor", ["Tensor"]),
-    tests("Runtime", ["Runtime", argumentParser]),
+    tests("Runtime", ["Runtime", argumentParser, logging]),
     tests("Wire", ["Wire", "CWire", "CPlatform", "Tensor"], exclude: ["Golden"]),
     tests("Bus", ["Bus", "CLostFsync", "CPlatform", "CZeroMQ", "Runtime", "Wire", "Tensor"]),
     tests("Compute", ["Compute", "CKernels", "Tensor", "Runtime"]),
@@ -169,7 +169,7 @@ var targets: [Target] = [
     tests("Architecture", []),
     tests(
         "EndToEnd", ["Tensor", "Checkpoint", "DemoModel", "Media"],
-        exclude: ["netns.sh", "fake_chat_server.py", "hold_threads.py"]),
+        exclude: ["compose.sh", "netns.sh", "fake_chat_server.py", "hold_threads.py"]),
 ]
 targets += service("Broker", ["Bus", "Work", "Ledger", "Wire", "Runtime", logging, serviceLifecycle])
 targets += service(

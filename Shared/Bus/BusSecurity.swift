@@ -12,6 +12,8 @@ package final class BusSecurity: Sendable {
     package struct Counters: Sendable, Hashable {
         /// Handshakes of keys that are not authorised.
         package var refusedHandshakes: UInt64 = 0
+        /// Handshakes that broke off: no key, another server's key, another protocol, or a mere knock.
+        package var brokenHandshakes: UInt64 = 0
         package var admittedHandshakes: UInt64 = 0
     }
 
@@ -70,6 +72,11 @@ package final class BusSecurity: Sendable {
     }
 
     package var counters: Counters { state.withLock { $0.counters } }
+
+    /// Forgets what was counted: the self-test's strangers are none.
+    package func resetCounters() { state.withLock { $0.counters = Counters() } }
+
+    func countBrokenHandshakes(_ count: UInt64) { state.withLock { $0.counters.brokenHandshakes += count } }
 
     /// The ZAP handler's question. Called on the bus thread; takes microseconds.
     func decide(_ key: PublicKey?, address: String) -> Bool {

@@ -40,6 +40,8 @@ package actor ControlServer {
     private var outbox: Outbox
     private var socket: Socket?
     private var registration: UInt64?
+    private var handshakes: SocketMonitor?
+    private var handshakeRegistration: UInt64?
     private var isClosed = false
     private var strikes: [PeerID: Int] = [:]
     private let security: BusSecurity?
@@ -96,7 +98,11 @@ package actor ControlServer {
     package func close() {
         isClosed = true
         if let registration { loop.reactor.unregister(registration) }
+        if let handshakeRegistration { loop.reactor.unregister(handshakeRegistration) }
         registration = nil
+        handshakeRegistration = nil
+        handshakes?.close()
+        handshakes = nil
         socket?.close()
         socket = nil
         feed.finish()
@@ -108,10 +114,27 @@ package actor ControlServer {
         let opened = try Socket(loop.context, ZMQ_ROUTER)
         SocketProfile.control(opened)
         opened.set(ZMQ_ROUTER_MANDATORY, 1)
+        try watchHandshakes(of: opened)
         registration = loop.reactor.register(
             opened, ready: { self.assumeIsolated { $0.drain() } }, close: { self.assumeIsolated { $0.close() } })
         socket = opened
         return opened
+    }
+
+    /// Handshakes that break off never reach the handler of keys, only the socket's monitor.
+    private func watchHandshakes(of socket: Socket) throws(Failure) {
+        guard security != nil else { return }
+        let monitor = try SocketMonitor(socket, loop.context, SocketMonitor.brokenHandshakes)
+        handshakes = monitor
+        handshakeRegistration = monitor.register(
+            loop.reactor, ready: { self.assumeIsolated { $0.countHandshakes() } },
+            close: { self.assumeIsolated { $0.close() } })
+    }
+
+    /// Brings the count of broken handshakes up to date.
+    package func countHandshakes() {
+        guard let handshakes else { return }
+        security?.countBrokenHandshakes(handshakes.drain())
     }
 
     private func drain() {

@@ -74,6 +74,8 @@ package actor DataServer {
     private var outbox: Outbox
     private var socket: Socket?
     private var registration: UInt64?
+    private var handshakes: SocketMonitor?
+    private var handshakeRegistration: UInt64?
     private var sweepTimer: UInt64?
     private var isClosed = false
 
@@ -118,8 +120,12 @@ package actor DataServer {
         guard !isClosed else { return }
         isClosed = true
         if let registration { loop.reactor.unregister(registration) }
+        if let handshakeRegistration { loop.reactor.unregister(handshakeRegistration) }
         if let sweepTimer { loop.reactor.cancelTimer(sweepTimer) }
         registration = nil
+        handshakeRegistration = nil
+        handshakes?.close()
+        handshakes = nil
         for key in Array(sendings.keys) { drop(key) }
         for key in Array(receivings.keys) { drop(key) }
         closeLender()
@@ -133,6 +139,7 @@ package actor DataServer {
         let opened = try Socket(loop.context, ZMQ_ROUTER)
         SocketProfile.data(opened)
         opened.set(ZMQ_ROUTER_MANDATORY, 1)
+        try watchHandshakes(of: opened)
         registration = loop.reactor.register(
             opened, ready: { self.assumeIsolated { $0.drain() } }, close: { self.assumeIsolated { $0.close() } })
         socket = opened
@@ -152,6 +159,22 @@ package actor DataServer {
     }
 
     // MARK: Messages
+
+    /// Handshakes that break off never reach the handler of keys, only the socket's monitor.
+    private func watchHandshakes(of socket: Socket) throws(Failure) {
+        guard security != nil else { return }
+        let monitor = try SocketMonitor(socket, loop.context, SocketMonitor.brokenHandshakes)
+        handshakes = monitor
+        handshakeRegistration = monitor.register(
+            loop.reactor, ready: { self.assumeIsolated { $0.countHandshakes() } },
+            close: { self.assumeIsolated { $0.close() } })
+    }
+
+    /// Brings the count of broken handshakes up to date.
+    package func countHandshakes() {
+        guard let handshakes else { return }
+        security?.countBrokenHandshakes(handshakes.drain())
+    }
 
     private func drain() {
         for _ in 0..<DataServer.batch {

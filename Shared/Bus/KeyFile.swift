@@ -60,6 +60,9 @@ enum KeyFile {
         let temporary = "\(path).\(getpid()).new"
         unlink(temporary)
         try create(temporary, text, mode: mode)
+        // An administrator who is root must not take a service's file away from it.
+        var old = stat()
+        if geteuid() == 0, stat(path, &old) == 0 { chown(temporary, old.st_uid, old.st_gid) }
         guard rename(temporary, path) == 0 else {
             let reason = String(cString: strerror(errno))
             unlink(temporary)

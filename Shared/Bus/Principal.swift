@@ -3,13 +3,14 @@ package import Wire
 
 /// What a key's owner may do on the bus.
 package enum PeerRole: String, Sendable, Hashable, CaseIterable {
-    /// Submits and controls jobs of every tenant, on behalf of whoever asks it.
+    /// Submits and controls jobs of every tenant, on behalf of whoever asks it. Administration is not its business.
     case gateway
     /// Computes the stages it is authorised for, and touches the tasks leased to it.
     case worker
     /// Submits and follows jobs of its own tenant, which is its name.
     case client
-    /// Whatever a gateway may, for people.
+    /// Whatever a gateway may, and administration (drains, dead jobs): for people, and for a gateway that tells
+    /// administrators by a token.
     case admin
 }
 
@@ -46,7 +47,7 @@ package struct Principal: Sendable, Hashable {
                 return "a client submits as tenant \(name), not as \(submit.tenant)"
             }
         case .drain, .deadQuery, .deadRetry:
-            guard role != .client else { return "a \(role) may not send \(kind)" }
+            guard role == .admin else { return "a \(role) may not send \(kind): that takes the role admin" }
         default: break
         }
         return nil

@@ -13,9 +13,13 @@ final class SocketMonitor {
         case failed
     }
 
-    private static let watched =
+    /// Events of a connecting socket.
+    static let connections =
         ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
         | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
+    /// Handshakes at a serving socket that broke off without a key that could be looked up.
+    static let brokenHandshakes = ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
     private let monitored: Socket
     private let pair: Socket
@@ -23,14 +27,17 @@ final class SocketMonitor {
 
     private static let nextName = Atomic<UInt64>(0)
 
-    init(_ socket: Socket, _ context: ZMQContext) throws(Failure) {
+    /// - Parameter events: `connections` or `brokenHandshakes`.
+    init(_ socket: Socket, _ context: ZMQContext, _ events: Int32 = SocketMonitor.connections) throws(Failure) {
         let name = SocketMonitor.nextName.wrappingAdd(1, ordering: .relaxed).newValue
         let endpoint = "inproc://monitor-\(name)"
-        guard zmq_socket_monitor(socket.handle, endpoint, SocketMonitor.watched) == 0 else {
+        guard zmq_socket_monitor(socket.handle, endpoint, events) == 0 else {
             throw Failure("bus_unavailable", "cannot watch a connection: \(lastZMQError())")
         }
         monitored = socket
         pair = try Socket(context, ZMQ_PAIR)
+        // libzmq's own thread tells of events, and must never wait for ours.
+        pair.set(ZMQ_RCVHWM, 0)
         try pair.connect(endpoint)
     }
 
@@ -58,6 +65,13 @@ final class SocketMonitor {
             if let found { return found }
             if !hadMessage { return nil }
         }
+    }
+
+    /// How many events there were since the last call.
+    func drain() -> UInt64 {
+        var count: UInt64 = 0
+        while next() != nil { count += 1 }
+        return count
     }
 
     /// Must precede the monitored socket's own end.

@@ -16,6 +16,7 @@ private struct KeyedCell {
     let broker: Broker
     let identity: KeyPair
     let gateway: KeyPair
+    let administrator: KeyPair
     let worker: KeyPair
     let other: KeyPair
     let endpoint: Endpoint
@@ -44,11 +45,13 @@ private struct KeyedCell {
         authorizedPath = directory + "/authorized-keys"
         identity = try KeyPair.generate()
         gateway = try KeyPair.generate()
+        administrator = try KeyPair.generate()
         worker = try KeyPair.generate()
         other = try KeyPair.generate()
         try identity.save(to: directory + "/broker.key", publicPath: directory + "/broker.pub")
         try AuthorizedKeys(principals: [
             Principal(name: "front", role: .gateway, key: gateway.publicKey),
+            Principal(name: "boss", role: .admin, key: administrator.publicKey),
             Principal(name: "one", role: .worker, stages: ["encoder"], key: worker.publicKey),
             Principal(name: "two", role: .worker, key: other.publicKey),
         ]).write(to: authorizedPath)
@@ -173,7 +176,8 @@ struct SecurityTests {
                 "forbidden", rival, wish(.get, digest, lease: assign.lease, consumer: cell.other))
             for await event in rival.events {
                 guard case .received(let envelope) = event, case .keyRing(let ring) = envelope.message else { continue }
-                #expect(Set(ring.keys) == [cell.gateway.publicKey, cell.worker.publicKey, cell.other.publicKey])
+                let owners = [cell.gateway, cell.administrator, cell.worker, cell.other]
+                #expect(Set(ring.keys) == Set(owners.map(\.publicKey)))
                 #expect(ring.ticketKey == cell.identity.ticketMaster.derived(for: cell.other.publicKey))
                 break
             }
@@ -211,6 +215,40 @@ struct SecurityTests {
                 #expect(error.code == "broker_unreachable" || error.code == "key_refused")
             }
             await cell.expect("key_refused", try cell.client(cell.worker), .clusterQuery, timeout: .seconds(2))
+        }
+    }
+
+    @Test("the broker tells what it has turned away, by reason, and none of its own self-test")
+    func counts() async throws {
+        try await KeyedCell.run { cell in
+            let admin = try cell.client(cell.administrator)
+            func counts() async throws -> [String: UInt64] {
+                guard case .cluster(let status) = try await admin.request(.clusterQuery, timeout: .seconds(20)) else {
+                    throw Failure("unexpected", "no CLUSTER")
+                }
+                return Dictionary(uniqueKeysWithValues: status.counts.map { ($0.name, $0.value) })
+            }
+            let first = try await counts()
+            #expect(Set(first.keys) == Set(BrokerCount.allCases.map(\.rawValue)))
+            #expect(first.filter { $0.key.hasPrefix("refused_") && $0.value > 0 }.isEmpty, "\(first)")
+            #expect(first["handshakes_admitted"] == 1 && first["sessions_revoked"] == 0)
+            let used = try #require(first["descriptors_used"])
+            #expect(first["descriptors_limit", default: 0] > used && used > 3)
+
+            await cell.expect("key_refused", try cell.client(KeyPair.generate()), .clusterQuery, timeout: .seconds(2))
+            await cell.expect("forbidden", try cell.client(cell.gateway), .drain(Drain(broker: true)))
+            _ = try await admin.request(.drain(Drain(broker: true, resume: true)), timeout: .seconds(20))
+            await cell.expect("forbidden", try cell.client(cell.worker), cell.hello(cell.other))
+            let terms = TicketTerms(direction: .get, digest: .of([1]), consumer: cell.worker.publicKey)
+            await cell.expect(
+                "forbidden", try cell.client(cell.worker),
+                .ticketRequest(TicketRequest(terms: terms, holder: cell.identity.publicKey, lease: nil)))
+            let then = try await counts()
+            // A request is repeated where its answer takes long.
+            for name in ["refused_key", "refused_role", "refused_session", "refused_ticket_request"] {
+                #expect(then[name, default: 0] >= 1, "\(name): \(then)")
+            }
+            #expect(then["refused_frame"] == 0 && then["refused_overload"] == 0)
         }
     }
 

@@ -82,6 +82,11 @@ struct KeyedServer {
             #expect(await keyed.server.counters.received == 0)
             #expect(keyed.security.counters.refusedHandshakes >= 1)
             #expect(keyed.security.counters.admittedHandshakes == 0)
+            // No key and a wrong server key never reach the handler of keys.
+            await keyed.server.countHandshakes()
+            #expect(keyed.security.counters.brokenHandshakes >= 2)
+            keyed.security.resetCounters()
+            #expect(keyed.security.counters.refusedHandshakes == 0)
         }
     }
 
@@ -168,6 +173,13 @@ struct KeyedServer {
         #expect(client.objection(to: submit("eve")) != nil && admin.objection(to: submit("eve")) == nil)
         let drain = Message.drain(Drain(worker: "w", stage: "", broker: false, resume: false))
         #expect(client.objection(to: drain) != nil && admin.objection(to: drain) == nil)
+        // A gateway acts for every tenant, but administrates only where it was authorised for that.
+        let gateway = Principal(name: "front", role: .gateway, key: client.key)
+        #expect(gateway.objection(to: submit("eve")) == nil)
+        for message in [drain, .deadQuery(DeadQuery(job: "")), .deadRetry(DeadRetry(job: "j"))] {
+            #expect(gateway.objection(to: message)?.contains("role admin") == true, "\(message)")
+            #expect(client.objection(to: message) != nil && admin.objection(to: message) == nil, "\(message)")
+        }
     }
 
     @Test("TCP beyond loopback needs a key")

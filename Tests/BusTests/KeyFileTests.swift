@@ -53,6 +53,42 @@ import Wire
         }
     }
 
+    @Test("an administrator's token is long, random, its owner's alone, and matches itself only")
+    func adminToken() throws {
+        try inFolder { folder in
+            let path = "\(folder)/admin.token"
+            let token = AdminToken.generate()
+            try token.save(to: path)
+            #expect(try AdminToken(file: path) == token && token != AdminToken.generate())
+            #expect(token.text.count == 64 && token.matches(token.text))
+            for other in ["", String(token.text.dropLast()), token.text + "0", token.text.uppercased() + " "] {
+                #expect(!token.matches(other), "\(other)")
+            }
+            #expect(code { try token.save(to: path) } == "key_file_exists")
+            chmod(path, 0o640)
+            #expect(code { _ = try AdminToken(file: path) } == "key_file_exposed")
+            for (number, text) in ["short", String(repeating: "ä", count: 40), ""].enumerated() {
+                let path = "\(folder)/\(number).token"
+                try text.write(toFile: path, atomically: true, encoding: .utf8)
+                chmod(path, 0o600)
+                #expect(code { _ = try AdminToken(file: path) } == "admin_token_invalid", "\(text)")
+            }
+        }
+    }
+
+    @Test("root changes a list without taking it from its owner", .enabled(if: geteuid() == 0))
+    func ownership() throws {
+        try inFolder { folder in
+            let path = "\(folder)/authorized-keys"
+            try AuthorizedKeys().write(to: path)
+            try #require(chown(path, 10001, 10001) == 0)
+            try AuthorizedKeys().write(to: path)
+            var status = stat()
+            try #require(stat(path, &status) == 0)
+            #expect(status.st_uid == 10001 && status.st_gid == 10001 && status.st_mode & 0o777 == 0o600)
+        }
+    }
+
     @Test("a missing, torn or mixed key file is refused by name")
     func damaged() throws {
         try inFolder { folder in

@@ -1,7 +1,10 @@
+import Bus
 import Failure
 import FoundationEssentials
+import GatewayService
 import Hummingbird
 import HummingbirdTesting
+import NIOCore
 import Tensor
 import Testing
 import Wire
@@ -48,6 +51,63 @@ struct AdministrationTests {
         }
         let orders = await fixture.service.drains
         #expect(orders.prefix(2) == [Drain(stage: "denoiser"), Drain(broker: true)])
+    }
+
+    /// Every request of administrators.
+    private static let administration: [(HTTPRequest.Method, String, String)] = [
+        (.post, "/v1/drain", #"{"broker": true}"#), (.get, "/v1/dead", ""), (.get, "/v1/dead/video_0", ""),
+        (.post, "/v1/dead/video_0/retry", ""),
+    ]
+
+    @Test("where the bus has keys, administration takes the token; without one nobody administrates")
+    func token() async throws {
+        let token = AdminToken.generate()
+        let wrong = ["", "Bearer \(AdminToken.generate().text)", "Basic \(token.text)", token.text]
+        let fixture = try GatewayFixture(administration: .token(token))
+        await fixture.service.add(dead: [dead(0)])
+        try await fixture.test { client in
+            for (method, path, body) in Self.administration {
+                for authorization in wrong {
+                    let answer = try await client.execute(
+                        uri: path, method: method, headers: [.authorization: authorization],
+                        body: ByteBuffer(string: body)
+                    ) { $0 }
+                    #expect(answer.status == .unauthorized && answer.headers[.wwwAuthenticate] == "Bearer", "\(path)")
+                    #expect(try answer.code() == "admin_token_required")
+                }
+                let answer = try await client.execute(
+                    uri: path, method: method, headers: [.authorization: "bearer \(token.text)"],
+                    body: ByteBuffer(string: body)
+                ) { $0 }
+                #expect(answer.status == .ok, "\(path): \(answer.text)")
+            }
+            // Jobs and the list of workers are for everybody.
+            #expect(try await client.get("/v1/workers").status == .ok)
+            #expect(try await client.create(#"{"prompt": "a"}"#).status == .ok)
+            let metrics = try await client.get("/metrics").text
+            #expect(metrics.contains("zoetrope_admin_refusals_total \(Self.administration.count * wrong.count)\n"))
+        }
+        let closed = try GatewayFixture(administration: .closed)
+        try await closed.test { client in
+            for (method, path, body) in Self.administration {
+                let answer = try await client.execute(
+                    uri: path, method: method, headers: [.authorization: "Bearer \(token.text)"],
+                    body: ByteBuffer(string: body)
+                ) { $0 }
+                #expect(try answer.status == .forbidden && answer.code() == "admin_disabled", "\(path)")
+            }
+        }
+        #expect(await closed.service.drains.isEmpty)
+    }
+
+    @Test("a gateway whose own key may not administrate passes the broker's refusal on")
+    func forbidden() async throws {
+        let fixture = try GatewayFixture()
+        await fixture.service.fail(with: Failure("forbidden", "a gateway may not send DRAIN"))
+        try await fixture.test { client in
+            let answer = try await client.post("/v1/drain", #"{"broker": true}"#)
+            #expect(try answer.status == .forbidden && answer.code() == "forbidden")
+        }
     }
 
     @Test("dead jobs are listed over several pages, shown with their evidence, and retried as a new job")

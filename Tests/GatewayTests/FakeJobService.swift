@@ -15,6 +15,7 @@ actor FakeJobService: JobService {
     private(set) var drains: [Drain] = []
     private var deadJobs: [DeadJob] = []
     private var workers: [ClusterStatus.Worker]
+    private var counts: [ClusterStatus.Count] = []
     private let pause: Duration
 
     /// - Parameter pause: how long each change of a watched job takes.
@@ -128,11 +129,15 @@ actor FakeJobService: JobService {
         TensorRef(digest: digest, dtype: dtype, shape: shape, locations: [])
     }
 
+    /// What the broker has counted.
+    func count(_ counts: [ClusterStatus.Count]) { self.counts = counts }
+
     func cluster() throws(Failure) -> ClusterStatus {
         if let failure { throw failure }
         let running = jobs.filter { $0.state == .running }.count
         let queued = jobs.filter { $0.state == .accepted }.count
-        return ClusterStatus(workers: workers, queuedJobs: UInt32(queued), runningJobs: UInt32(running))
+        return ClusterStatus(
+            workers: workers, queuedJobs: UInt32(queued), runningJobs: UInt32(running), counts: counts)
     }
 
     func drain(_ drain: Drain) throws(Failure) -> Draining {

@@ -21,10 +21,14 @@ struct GatewayFixture {
 
     static let modelDigest = String(repeating: "d", count: 64)
 
-    init(service: FakeJobService = FakeJobService(), keepAlive: Duration = .seconds(15)) throws {
+    init(
+        service: FakeJobService = FakeJobService(), administration: AdminGate = .open,
+        keepAlive: Duration = .seconds(15)
+    ) throws {
         self.service = service
         traits = try ModelTraits(folder: ModelFolder(path: DemoModel.path()), digest: Self.modelDigest)
-        gateway = Gateway(service: service, traits: traits, keepAlive: keepAlive)
+        gateway = Gateway(
+            service: service, traits: traits, administration: administration, keepAlive: keepAlive)
     }
 
     /// Sends requests to the routes themselves, with no socket between.

@@ -71,6 +71,38 @@ struct ServiceRouteTests {
         }
     }
 
+    @Test("what the broker has turned away and its descriptors are metrics, and a full table of them is a note")
+    func brokerCounts() async throws {
+        let service = FakeJobService(workers: GatewayFixture.completeCluster)
+        let fixture = try GatewayFixture(service: service)
+        await service.count([
+            .init(name: "refused_key", value: 3), .init(name: "refused_role", value: 2),
+            .init(name: "handshakes_admitted", value: 7), .init(name: "sessions_revoked", value: 1),
+            .init(name: "descriptors_used", value: 71), .init(name: "descriptors_limit", value: 100),
+            .init(name: "a_later_release_counts_this", value: 9),
+        ])
+        try await fixture.test { client in
+            let lines = try await client.get("/metrics").text.split(separator: "\n")
+            for line in [
+                "zoetrope_refusals_total{reason=\"key\"} 3", "zoetrope_refusals_total{reason=\"role\"} 2",
+                "zoetrope_handshakes_total 7", "zoetrope_sessions_revoked_total 1",
+                "zoetrope_descriptors_used{process=\"broker\"} 71",
+                "zoetrope_descriptors_limit{process=\"broker\"} 100", "zoetrope_admin_refusals_total 0",
+            ] {
+                #expect(lines.contains(Substring(line)), "\(line)")
+            }
+            #expect(lines.contains { $0.hasPrefix("zoetrope_descriptors_used{process=\"gateway\"} ") })
+            #expect(!lines.contains { $0.contains("later") })
+            struct Noted: Decodable { var notes: [String] }
+            for path in ["/healthz", "/v1/workers"] {
+                let notes = try await client.get(path).decoded(Noted.self).notes
+                #expect(
+                    notes.count == 1 && notes[0].hasPrefix("the broker uses 71 of its 100 file descriptors (71 %)"),
+                    "\(path): \(notes)")
+            }
+        }
+    }
+
     @Test("the page is whole in itself and forbids everything from elsewhere")
     func page() async throws {
         let fixture = try GatewayFixture()

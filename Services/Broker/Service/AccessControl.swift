@@ -28,6 +28,14 @@ struct AccessControl {
     /// Those that wait for a key ring.
     private var waiting: Set<SessionID> = []
     private var nextRoundAt: UInt64 = 0
+    private(set) var counters = Counters()
+
+    struct Counters {
+        /// Messages for another key's session, and data sockets announced under another key.
+        var refusedSessions: UInt64 = 0
+        var refusedTickets: UInt64 = 0
+        var revokedSessions: UInt64 = 0
+    }
 
     init(_ security: BusSecurity) {
         self.security = security
@@ -40,6 +48,12 @@ struct AccessControl {
 
     /// Why the message may not come from this peer, or nil. Notes what it says about the peer.
     mutating func objection(to envelope: Envelope, from peer: PeerID) -> String? {
+        let objection = check(envelope, from: peer)
+        if objection != nil { counters.refusedSessions += 1 }
+        return objection
+    }
+
+    private mutating func check(_ envelope: Envelope, from peer: PeerID) -> String? {
         let owner = peer.key.map { Owner.key($0) } ?? .ownUser
         if let known = owners[envelope.session], known != owner { return "the session belongs to another key" }
         if case .hello(let hello) = envelope.message {
@@ -61,6 +75,7 @@ struct AccessControl {
             return security.principal(of: key) != before[key]
         }
         for session in gone.keys { forget(session) }
+        counters.revokedSessions += UInt64(gone.count)
         return gone.keys.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
     }
 
@@ -105,10 +120,11 @@ struct AccessControl {
     // MARK: Tickets
 
     /// - Throws: `forbidden` for a blob that the asker has no business with.
-    func ticket(
+    mutating func ticket(
         for request: TicketRequest, session: SessionID, from peer: PeerID, records: Records
     ) throws(Failure) -> Ticket {
         if let problem = problem(request, session, peer, records) {
+            counters.refusedTickets += 1
             throw Failure("forbidden", "no ticket to \(request.terms.direction) \(request.terms.digest): \(problem)")
         }
         let expiry = security.brokerUnixMilliseconds + Self.ticketMilliseconds
@@ -131,7 +147,8 @@ struct AccessControl {
             }
             guard terms.direction == .get else { return nil }
             let inputs = records.jobs[lease.task.job]?.inputs(of: task) ?? []
-            let isInput = inputs.contains { $0.ref.digest == terms.digest } || task.checkpoint?.digest == terms.digest
+            let checkpoints = [task.checkpoint?.digest, task.earlierCheckpoint?.ref.digest]
+            let isInput = inputs.contains { $0.ref.digest == terms.digest } || checkpoints.contains(terms.digest)
             return isInput ? nil : "it is no input of \(lease.task)"
         }
         switch principal?.role {

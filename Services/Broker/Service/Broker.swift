@@ -106,10 +106,16 @@ package actor Broker: Service {
             state.noteStored(blobs.digests, now: BootClock.now())
             let core = BrokerCore(
                 state: state, store: store, server: server, removeBlob: { blobs.remove($0) }, access: access,
-                logger: logger)
+                measures: { await Self.counts(server, data, security) }, logger: logger)
             sink.announce { await core.expect($0) }
             let control = try await bindControl(server)
-            if let security { try await test(security, control + dataEndpoints, loop) }
+            if let security {
+                try await test(security, control + dataEndpoints, loop)
+                // What the test's strangers left behind.
+                await server.countHandshakes()
+                await data.countHandshakes()
+                security.resetCounters()
+            }
             parts = begin(loop: loop, server: server, data: data, core: core, ledger: ledger)
             if let security { parts?.keyWatcher = watchKeys(security, core) }
             let addresses = BrokerAddresses(

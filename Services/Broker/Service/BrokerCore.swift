@@ -33,6 +33,8 @@ actor BrokerCore {
     private let server: ControlServer
     private let removeBlob: @Sendable (Digest) async -> Void
     private let logger: Logger
+    /// What the process around counts, for statuses of the cluster.
+    private let measures: @Sendable () async -> [BrokerCount: UInt64]
     private var access: AccessControl?
     private var peers: [SessionID: Peer] = [:]
     private var inbox: [Input] = []
@@ -44,8 +46,10 @@ actor BrokerCore {
 
     init(
         state: BrokerState, store: any EntryStore, server: ControlServer,
-        removeBlob: @escaping @Sendable (Digest) async -> Void, access: AccessControl? = nil, logger: Logger
+        removeBlob: @escaping @Sendable (Digest) async -> Void, access: AccessControl? = nil,
+        measures: @escaping @Sendable () async -> [BrokerCount: UInt64] = { [:] }, logger: Logger
     ) {
+        self.measures = measures
         self.access = access
         self.state = state
         self.store = store
@@ -83,7 +87,8 @@ actor BrokerCore {
     private func answer(_ request: TicketRequest, _ envelope: Envelope, _ peer: PeerID) async {
         let reply: Message
         do throws(Failure) {
-            guard let access else { throw Failure("unexpected", "this broker has no keys and gives no tickets") }
+            guard var access else { throw Failure("unexpected", "this broker has no keys and gives no tickets") }
+            defer { self.access = access }
             reply = .ticket(
                 try access.ticket(for: request, session: envelope.session, from: peer, records: state.records))
         } catch {
@@ -186,6 +191,7 @@ actor BrokerCore {
         switch outgoing.message {
         case .event(let status): message = .event(status.fittingOneFrame())
         case .status(let page): message = .status(page.fittingOneFrame())
+        case .cluster(let status): message = .cluster(await counted(status))
         default: message = outgoing.message
         }
         if let peer = peers[outgoing.session],
@@ -195,6 +201,21 @@ actor BrokerCore {
         }
         logger.debug("\(message.messageKind) did not reach session \(outgoing.session)")
         enqueue(.unreachable(outgoing.session))
+    }
+
+    /// The cluster's status with what the broker has counted.
+    private func counted(_ status: ClusterStatus) async -> ClusterStatus {
+        var counts = await measures()
+        if let counters = access?.counters {
+            counts[.refusedSession] = counters.refusedSessions
+            counts[.refusedTicketRequest] = counters.refusedTickets
+            counts[.sessionsRevoked] = counters.revokedSessions
+        }
+        var status = status
+        status.counts = BrokerCount.allCases.compactMap { name in
+            counts[name].map { ClusterStatus.Count(name: name.rawValue, value: $0) }
+        }
+        return status
     }
 
     /// Clients come and go; whoever is still there is heard again and comes back.

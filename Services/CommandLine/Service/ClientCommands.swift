@@ -1,4 +1,5 @@
 package import ArgumentParser
+import Bus
 import Failure
 import Foundation
 import Request
@@ -9,6 +10,23 @@ package struct ServerOptions: ParsableArguments {
     package var server = "http://127.0.0.1:8080"
 
     package init() {}
+}
+
+/// As `ServerOptions`, for commands of administrators.
+package struct AdminOptions: ParsableArguments {
+    @OptionGroup package var server: ServerOptions
+
+    @Option(help: "File with the gateway's administrator token; also ZOETROPE_ADMIN_TOKEN_FILE.")
+    package var adminTokenFile: String?
+
+    package init() {}
+
+    /// - Throws: `server_address_invalid`, and what reading the file says.
+    func client() throws(Failure) -> GatewayClient {
+        var token: AdminToken?
+        if let adminTokenFile { token = try AdminToken(file: adminTokenFile) }
+        return try GatewayClient(server: server.server, adminToken: token)
+    }
 }
 
 /// `zoetrope submit`: hands a job to a running server and returns at once.

@@ -82,6 +82,8 @@ package struct WorkerList: Sendable, Decodable {
     package var draining: Bool
     /// Absent from a gateway of before there were cells.
     package var cells: [Cell]?
+    /// What somebody should look at; nil from a gateway of an earlier release.
+    package var notes: [String]?
 }
 
 /// Who is to drain: exactly one of the first three.

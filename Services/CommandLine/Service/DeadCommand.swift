@@ -16,12 +16,12 @@ package struct DeadListCommand: AsyncParsableCommand {
         commandName: "list", abstract: "List jobs that failed or died, newest first.")
 
     @Option(help: "How many jobs to list.") package var limit = 20
-    @OptionGroup package var connection: ServerOptions
+    @OptionGroup package var connection: AdminOptions
 
     package init() {}
 
     package func run() async throws {
-        let client = try GatewayClient(server: connection.server)
+        let client = try connection.client()
         for job in try await client.deadList(limit: limit).data { Console.print(DeadShowCommand.line(job)) }
     }
 }
@@ -32,12 +32,12 @@ package struct DeadShowCommand: AsyncParsableCommand {
         commandName: "show", abstract: "Show the evidence: every lease of the job that ended badly.")
 
     @Argument(help: "Job id.") package var id: String
-    @OptionGroup package var connection: ServerOptions
+    @OptionGroup package var connection: AdminOptions
 
     package init() {}
 
     package func run() async throws {
-        let job = try await GatewayClient(server: connection.server).dead(id)
+        let job = try await connection.client().dead(id)
         Console.print(Self.line(job))
         Console.print("  \(job.error.message)")
         if !job.task.isEmpty {
@@ -81,12 +81,12 @@ package struct DeadRetryCommand: AsyncParsableCommand {
 
     @Argument(help: "Job id.") package var id: String
     @Option(help: "The same key never makes a second retry.") package var idempotencyKey: String?
-    @OptionGroup package var connection: ServerOptions
+    @OptionGroup package var connection: AdminOptions
 
     package init() {}
 
     package func run() async throws {
-        let client = try GatewayClient(server: connection.server)
+        let client = try connection.client()
         Console.print(try await client.retryDead(id, idempotencyKey: idempotencyKey).id)
     }
 }

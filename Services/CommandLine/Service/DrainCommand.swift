@@ -18,7 +18,7 @@ package struct DrainCommand: AsyncParsableCommand {
     @Flag(help: "With --broker: take new jobs again.") package var resume = false
     @Flag(help: "Only show who is connected.") package var list = false
     @Flag(help: "Do not wait until the workers are gone.") package var noWait = false
-    @OptionGroup package var connection: ServerOptions
+    @OptionGroup package var connection: AdminOptions
 
     package init() {}
 
@@ -30,7 +30,7 @@ package struct DrainCommand: AsyncParsableCommand {
     }
 
     package func run() async throws {
-        let client = try GatewayClient(server: connection.server)
+        let client = try connection.client()
         if list { return try await show(client) }
         let order = DrainOrder(
             worker: worker, stage: allOf, broker: broker ? true : nil, resume: resume ? true : nil, cell: cell)
@@ -63,6 +63,7 @@ package struct DrainCommand: AsyncParsableCommand {
             let load = "\(worker.busy)/\(worker.slots)"
             Console.print("\(worker.name)  \(worker.stages.joined(separator: ","))  \(load)  \(state)")
         }
+        for note in list.notes ?? [] { Console.print("note: \(note)") }
         guard let cells = list.cells, cells.count > 1 else {
             if list.draining { Console.print("the broker takes no new jobs") }
             return

@@ -1,3 +1,4 @@
+package import Bus
 package import Failure
 package import Foundation
 import FoundationNetworking
@@ -7,9 +8,12 @@ package import Tensor
 package struct GatewayClient: Sendable {
     private let base: URL
     private let session: URLSession
+    private let adminToken: AdminToken?
 
-    /// - Parameter server: `http://host:port`.
-    package init(server: String) throws(Failure) {
+    /// - Parameters:
+    ///   - server: `http://host:port`.
+    ///   - adminToken: shown with every request, where the gateway tells administrators by one.
+    package init(server: String, adminToken: AdminToken? = nil) throws(Failure) {
         guard let url = URL(string: server), let scheme = url.scheme, scheme == "http" || scheme == "https",
             url.host() != nil
         else {
@@ -18,6 +22,7 @@ package struct GatewayClient: Sendable {
                 remedy: "Write http://HOST:PORT.")
         }
         base = url
+        self.adminToken = adminToken
         let configuration = URLSessionConfiguration.ephemeral
         configuration.timeoutIntervalForRequest = 120
         session = URLSession(configuration: configuration)
@@ -135,6 +140,7 @@ package struct GatewayClient: Sendable {
         components?.query = query
         var request = URLRequest(url: components?.url ?? base.appending(path: path))
         request.httpMethod = method
+        if let adminToken { request.setValue("Bearer \(adminToken.text)", forHTTPHeaderField: "Authorization") }
         return request
     }
 

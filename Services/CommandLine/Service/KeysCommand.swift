@@ -9,7 +9,7 @@ import Wire
 package struct KeysCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "keys", abstract: "Make keys for the bus, and say whom the broker admits.",
-        subcommands: [New.self, Authorize.self, Revoke.self, List.self])
+        subcommands: [New.self, Authorize.self, Revoke.self, List.self, Token.self])
 
     package init() {}
 
@@ -106,6 +106,28 @@ package struct KeysCommand: AsyncParsableCommand {
     }
 }
 
+extension KeysCommand {
+    /// `zoetrope keys token`.
+    package struct Token: AsyncParsableCommand {
+        package static let configuration = CommandConfiguration(
+            abstract: "Make NAME.token, which a gateway tells administrators by (--admin-token-file).")
+
+        @Argument(help: "Name of the token, such as admin.")
+        package var name: String
+
+        @OptionGroup package var place: KeyPlace
+
+        package init() {}
+
+        package func run() async throws {
+            try AuthorizedKeys.check(name: name)
+            let path = "\(try place.makeFolder())/\(name).token"
+            try AdminToken.generate().save(to: path)
+            Console.print(path)
+        }
+    }
+}
+
 extension PeerRole: ExpressibleByArgument {}
 
 /// Where keys lie.
@@ -117,6 +139,11 @@ package struct KeyPlace: ParsableArguments {
     package var authorizedKeys: String?
 
     package init() {}
+
+    init(folder: String) {
+        directory = folder
+        authorizedKeys = nil
+    }
 
     package var folder: String {
         if let directory { return directory }

@@ -35,6 +35,9 @@ struct GatewayCommand: AsyncParsableCommand {
 
     @OptionGroup var keys: KeyOptions
 
+    @Option(help: "File with the token that administrators show (zoetrope keys token); needed to drain with keys.")
+    var adminTokenFile: String?
+
     @Flag(help: "Allow addresses that other machines can reach: requests are not authenticated.")
     var insecure = false
 
@@ -55,6 +58,7 @@ struct GatewayCommand: AsyncParsableCommand {
             brokerPublicKeys: keys.brokerPublicKey)
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
         let traits = try ModelTraits(folder: folder, digest: modelDigest)
+        let administration = try adminGate(isKeyed: brokers.contains { $0.credentials != nil })
         let loop = try BusLoop(name: "gateway")
         let services = brokers.map {
             BusJobService(
@@ -66,9 +70,10 @@ struct GatewayCommand: AsyncParsableCommand {
             })
         let service: any JobService = brokers.count == 1 && brokers[0].cell == nil ? services[0] : cells
         if brokers.count > 1 { Task { await cells.begin() } }
-        let gateway = Gateway(service: service, traits: traits)
+        let gateway = Gateway(service: service, traits: traits, administration: administration)
+        let application = gateway.application(listen: address, logger: logger)
         do {
-            try await Lifecycle.run([gateway.application(listen: address, logger: logger)], logger: logger)
+            try await Lifecycle.run([application, DescriptorWatch(logger: logger)], logger: logger)
         } catch {
             await close(cells, services, loop)
             guard let reason = error as? IOError else { throw error }
@@ -83,5 +88,11 @@ struct GatewayCommand: AsyncParsableCommand {
         await cells.close()
         for service in services { await service.close() }
         await loop.shutdown()
+    }
+
+    /// A bus with keys has administrators, who must be told from others; without keys whoever gets here is trusted.
+    private func adminGate(isKeyed: Bool) throws(Failure) -> AdminGate {
+        if let adminTokenFile { return .token(try AdminToken(file: adminTokenFile)) }
+        return isKeyed ? .closed : .open
     }
 }

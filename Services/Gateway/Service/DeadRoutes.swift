@@ -9,10 +9,11 @@ struct DeadRoutes: Sendable {
     let service: any JobService
     let metrics: GatewayMetrics
 
-    func add(to router: Router<BasicRequestContext>) {
-        router.get("/v1/dead") { request, _ in try await list(request) }
-        router.get("/v1/dead/:id") { _, context in try await show(context) }
-        router.post("/v1/dead/:id/retry") { request, context in try await retry(request, context) }
+    func add(to router: Router<BasicRequestContext>, _ administration: AdminMiddleware) {
+        let group = router.group().add(middleware: administration)
+        group.get("/v1/dead") { request, _ in try await list(request) }
+        group.get("/v1/dead/:id") { _, context in try await show(context) }
+        group.post("/v1/dead/:id/retry") { request, context in try await retry(request, context) }
     }
 
     private struct Page: Encodable {

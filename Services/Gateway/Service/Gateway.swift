@@ -7,14 +7,20 @@ package import Runtime
 package struct Gateway: Sendable {
     private let service: any JobService
     private let traits: ModelTraits
+    private let administration: AdminGate
     private let keepAlive: Duration
 
     /// - Parameters:
     ///   - traits: the served model, which requests are checked against.
+    ///   - administration: who may drain workers and handle dead jobs.
     ///   - keepAlive: the interval of comments in event streams.
-    package init(service: any JobService, traits: ModelTraits, keepAlive: Duration = .seconds(15)) {
+    package init(
+        service: any JobService, traits: ModelTraits, administration: AdminGate = .open,
+        keepAlive: Duration = .seconds(15)
+    ) {
         self.service = service
         self.traits = traits
+        self.administration = administration
         self.keepAlive = keepAlive
     }
 
@@ -30,8 +36,9 @@ package struct Gateway: Sendable {
         TensorRoutes(service: service).add(to: router)
         EventStream(service: service, keepAlive: keepAlive).add(to: router)
         ReencodeRoute(service: service, traits: traits, metrics: metrics).add(to: router)
-        WorkerRoutes(service: service).add(to: router)
-        DeadRoutes(service: service, metrics: metrics).add(to: router)
+        let administration = AdminMiddleware(gate: administration, metrics: metrics)
+        WorkerRoutes(service: service).add(to: router, administration)
+        DeadRoutes(service: service, metrics: metrics).add(to: router, administration)
         HealthRoutes(service: service, traits: traits, metrics: metrics).add(to: router)
         router.get("/") { _, _ in Page.response(traits) }
         return router

@@ -1,3 +1,4 @@
+import Runtime
 import Synchronization
 import Wire
 
@@ -13,6 +14,7 @@ final class GatewayMetrics: Sendable {
         var requests: [Request: Int] = [:]
         var submitted = 0
         var replayed = 0
+        var adminRefusals = 0
     }
 
     private let counters = Mutex(Counters())
@@ -27,6 +29,8 @@ final class GatewayMetrics: Sendable {
         }
     }
 
+    func countAdminRefusal() { counters.withLock { $0.adminRefusals += 1 } }
+
     /// The Prometheus text format 0.0.4. A broker that does not answer has `zoetrope_broker_up` 0 and no other gauges;
     /// brokers are told apart by the label `cell`, workers by stage and counted once, whoever they serve.
     func exposition(_ cells: [CellReport]) -> String {
@@ -39,25 +43,33 @@ final class GatewayMetrics: Sendable {
         lines += [
             "# TYPE zoetrope_jobs_submitted_total counter", "zoetrope_jobs_submitted_total \(counters.submitted)",
             "# TYPE zoetrope_jobs_replayed_total counter", "zoetrope_jobs_replayed_total \(counters.replayed)",
+            "# TYPE zoetrope_admin_refusals_total counter",
+            "zoetrope_admin_refusals_total \(counters.adminRefusals)",
         ]
         lines += gauge("zoetrope_broker_up", cells) { $0.cluster == nil ? 0 : 1 }
+        lines += descriptors(cells)
         let clusters = cells.compactMap(\.cluster)
         if !clusters.isEmpty {
             lines += gauge("zoetrope_jobs_queued", cells) { $0.cluster.map { Int($0.queuedJobs) } }
             lines += gauge("zoetrope_jobs_running", cells) { $0.cluster.map { Int($0.runningJobs) } }
             let union = CellJobService.union(clusters)
-            lines += workers(union) + fetched(union)
+            lines += workers(union) + fetched(union) + security(cells)
         }
         return lines.joined(separator: "\n") + "\n"
     }
 
     private func gauge(_ name: String, _ cells: [CellReport], _ value: (CellReport) -> Int?) -> [String] {
-        var lines = ["# TYPE \(name) gauge"]
-        for cell in cells {
-            guard let value = value(cell) else { continue }
-            lines.append(cell.name.isEmpty ? "\(name) \(value)" : "\(name){cell=\"\(cell.name)\"} \(value)")
+        ["# TYPE \(name) gauge"] + samples(name, cells, value)
+    }
+
+    /// One line a cell that has the value. `labels` (`reason="role"`) stand before the cell's.
+    private func samples(
+        _ name: String, _ cells: [CellReport], labels: String = "", _ value: (CellReport) -> Int?
+    ) -> [String] {
+        cells.compactMap { cell in
+            let all = [labels, cell.name.isEmpty ? "" : "cell=\"\(cell.name)\""].filter { !$0.isEmpty }
+            return value(cell).map { "\(name)\(all.isEmpty ? "" : "{\(all.joined(separator: ","))}") \($0)" }
         }
-        return lines
     }
 
     /// What the connected workers have fetched since each of them started.
@@ -80,6 +92,33 @@ final class GatewayMetrics: Sendable {
         return counter("zoetrope_fetched_blobs_total", [("memory", \.memoryBlobs), ("socket", \.socketBlobs)])
             + counter("zoetrope_fetched_bytes_total", [("memory", \.memoryBytes), ("socket", \.socketBytes)])
             + counter("zoetrope_shared_memory_fallbacks_total", [("", \.fallbacks)])
+    }
+
+    /// What the brokers have turned away since their start, by reason, and who came in.
+    private func security(_ cells: [CellReport]) -> [String] {
+        func samples(_ name: String, _ count: BrokerCount, labels: String = "") -> [String] {
+            self.samples(name, cells, labels: labels) { $0.cluster?.count(count).map { Int($0) } }
+        }
+        func counter(_ name: String, _ lines: [String]) -> [String] {
+            lines.isEmpty ? [] : ["# TYPE \(name) counter"] + lines
+        }
+        let refusals = BrokerCount.allCases.flatMap { count in
+            count.refusalReason.map { samples("zoetrope_refusals_total", count, labels: "reason=\"\($0)\"") } ?? []
+        }
+        return counter("zoetrope_refusals_total", refusals)
+            + counter("zoetrope_handshakes_total", samples("zoetrope_handshakes_total", .handshakesAdmitted))
+            + counter("zoetrope_sessions_revoked_total", samples("zoetrope_sessions_revoked_total", .sessionsRevoked))
+    }
+
+    /// File descriptors of this process and of the brokers.
+    private func descriptors(_ cells: [CellReport]) -> [String] {
+        let own = DescriptorUse.current()
+        func gauge(_ name: String, _ broker: BrokerCount, _ value: Int) -> [String] {
+            ["# TYPE \(name) gauge", "\(name){process=\"gateway\"} \(value)"]
+                + samples(name, cells, labels: "process=\"broker\"") { $0.cluster?.count(broker).map { Int($0) } }
+        }
+        return gauge("zoetrope_descriptors_used", .descriptorsUsed, own.used)
+            + gauge("zoetrope_descriptors_limit", .descriptorsLimit, own.limit)
     }
 
     private func workers(_ cluster: ClusterStatus) -> [String] {

@@ -30,6 +30,8 @@ package struct HTTPFailure: Error, Sendable {
     /// are answered with 400 where the request is read.
     private static let statuses: [String: HTTPResponse.Status] = [
         "job_not_found": .notFound,
+        // The gateway's own key may not do it.
+        "forbidden": .forbidden,
         "key_reused_with_other_body": .conflict,
         "input_missing": .gone,
         "overloaded": .tooManyRequests,

@@ -45,9 +45,11 @@ struct HealthRoutes: Sendable {
         var queuedJobs: Int
         var runningJobs: Int
         var cells: [Cell]
+        /// What somebody should look at, healthy or not.
+        var notes: [String]
 
         enum CodingKeys: String, CodingKey {
-            case status, model, missing, stages, cells
+            case status, model, missing, stages, cells, notes
             case queuedJobs = "queued_jobs"
             case runningJobs = "running_jobs"
         }
@@ -59,7 +61,8 @@ struct HealthRoutes: Sendable {
         let union = CellJobService.union(reports.compactMap(\.cluster))
         var health = Health(
             status: "broker_unreachable", model: traits.name, missing: ["broker"], stages: [:],
-            queuedJobs: Int(union.queuedJobs), runningJobs: Int(union.runningJobs), cells: reports.map(cell))
+            queuedJobs: Int(union.queuedJobs), runningJobs: Int(union.runningJobs), cells: reports.map(cell),
+            notes: ServiceNotes.of(reports))
         if reports.contains(where: { $0.cluster != nil }) {
             for stage in StageName.allCases { health.stages[stage.rawValue] = summary(union, stage) }
             // What one cell lacks another one's workers cannot do for it.

@@ -10,9 +10,10 @@ struct WorkerRoutes: Sendable {
 
     let service: any JobService
 
-    func add(to router: Router<BasicRequestContext>) {
+    func add(to router: Router<BasicRequestContext>, _ administration: AdminMiddleware) {
         router.get("/v1/workers") { _, _ in try await list() }
-        router.post("/v1/drain") { request, _ in try await drain(request) }
+        router.group().add(middleware: administration)
+            .post("/v1/drain") { request, _ in try await drain(request) }
     }
 
     private struct Worker: Encodable {
@@ -60,6 +61,8 @@ struct WorkerRoutes: Sendable {
         /// Whether no broker takes new jobs.
         let draining: Bool
         let cells: [Cell]
+        /// What somebody should look at.
+        let notes: [String]
     }
 
     private func list() async throws -> Response {
@@ -72,7 +75,10 @@ struct WorkerRoutes: Sendable {
                 name: worker.worker, stages: worker.capabilities.map(\.stage), slots: worker.slots, busy: worker.busy,
                 draining: worker.isDraining, millisecondsSinceBeat: worker.millisecondsSinceBeat)
         }
-        return JSONAnswer.response(List(data: workers, draining: cluster.isDraining, cells: reports.map { Cell($0) }))
+        return JSONAnswer.response(
+            List(
+                data: workers, draining: cluster.isDraining, cells: reports.map { Cell($0) },
+                notes: ServiceNotes.of(reports)))
     }
 
     /// Exactly one of the first three; `cell` and `resume` go with `broker`.
