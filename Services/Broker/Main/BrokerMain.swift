@@ -74,6 +74,9 @@ struct BrokerCommand: AsyncParsableCommand {
 
     @OptionGroup var memory: SharedMemoryOptions
 
+    @Option(help: "Copy the data directory into this folder, while a broker runs on it or not, and end.")
+    var backup: String?
+
     @OptionGroup var logging: LoggingOptions
 
     func validate() throws {
@@ -105,6 +108,11 @@ struct BrokerCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        if let backup {
+            let made = try Backup.make(of: dataDirectory ?? defaultDataDirectory(), in: backup)
+            print("\(backup): \(made.jobs) jobs, \(made.blobs) new blobs of \(made.bytes) bytes")
+            return
+        }
         var settings = BrokerSettings(
             runDirectory: try RunDirectory.resolve(runDirectory), dataDirectory: dataDirectory ?? defaultDataDirectory()
         )
@@ -126,7 +134,7 @@ struct BrokerCommand: AsyncParsableCommand {
         settings.backlogLimit = backlogLimit
         let logger = logging.logger(service: "broker")
         let broker = Broker(settings: settings, logger: logger) { addresses in announce(addresses) }
-        try await Lifecycle.run([broker], logger: logger)
+        try await Lifecycle.run([broker, DescriptorWatch(logger: logger)], logger: logger)
     }
 
     private func defaultDataDirectory() -> String {
