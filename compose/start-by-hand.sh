@@ -16,7 +16,7 @@
 #   --data-directory DIR     the broker's ledger and blobs                     (./zoetrope-data)
 #   --log-directory DIR      one log file a process                            (./zoetrope-logs)
 #   --bin DIR                the executables                                   (the package's .build/release)
-#   --keys DIR               keys: DIR/SERVICE.key of each service and DIR/broker.pub (docs/security.md)
+#   --keys DIR               keys from make-keys.sh: DIR/SERVICE/SERVICE.key; or DIR/SERVICE.key and DIR/broker.pub
 #   --insecure               allow addresses beyond loopback without keys, and the gateway's HTTP there
 #   --dry-run                print the commands instead of running them
 set -euo pipefail
@@ -60,10 +60,12 @@ done
 declare -A count=()
 started_workers=0
 command_of() {
-    local service=$1 data=() key=()
+    local service=$1 data=() key=() folder=$keys
     if [ -n "$keys" ]; then
-        key=(--key "$keys/$service.key")
-        [ "$service" = broker ] || key+=(--broker-public-key "$keys/broker.pub")
+        [ ! -d "$keys/$service" ] || folder=$keys/$service
+        key=(--key "$folder/$service.key")
+        [ "$service" = broker ] || key+=(--broker-public-key "$folder/broker.pub")
+        [ "$service" != gateway ] || [ ! -e "$folder/admin.token" ] || key+=(--admin-token-file "$folder/admin.token")
     fi
     count[$service]=$((${count[$service]:-0} + 1))
     if [ -n "$data_port" ] && [ "$service" != gateway ]; then

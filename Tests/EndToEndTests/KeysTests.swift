@@ -35,9 +35,36 @@ extension EndToEnd {
             }
             #expect(try await cluster.health().contains(#""denoiser":{"busy":0,"slots":1,"workers":1}"#))
 
+            try await administration(of: cluster)
+
             let revoked = try await cluster.keys("revoke", "denoiser")
             #expect(revoked.status == 0, "\(revoked.everything)")
-            try await cluster.wait("the denoiser is gone") { $0.contains("\"missing\":[\"denoiser\"]") }
+            try await cluster.wait("the denoiser is gone") { $0.contains("\"missing\":[\"denoiser\",\"vae-decoder\"]") }
+        }
+
+        /// It takes the gateway's token, and a gateway whose own key may administrate.
+        private func administration(of cluster: KeyedCluster) async throws {
+            let none = try await cluster.command("dead", "list")
+            #expect(none.status == 1 && none.errors.contains("admin_token_required"), "\(none.everything)")
+            let token = ["--admin-token-file", cluster.folder.file("keys/admin.token")]
+            let forbidden = try await cluster.command(["drain", "vae-decoder"] + token)
+            #expect(forbidden.status == 1 && forbidden.errors.contains("role admin"), "\(forbidden.everything)")
+            let raised = try await cluster.keys("authorize", "gateway", "--role", "admin")
+            #expect(raised.status == 0, "\(raised.everything)")
+            let started = ContinuousClock.now
+            var dead = try await cluster.command(["dead", "list"] + token)
+            // The broker looks at the list once a second.
+            while dead.status != 0 {
+                try #require(ContinuousClock.now - started < .seconds(30), "\(dead.everything)")
+                try await Task.sleep(for: .milliseconds(100))
+                dead = try await cluster.command(["dead", "list"] + token)
+            }
+            let drained = try await cluster.command(["drain", "vae-decoder"] + token)
+            #expect(drained.status == 0 && drained.output.contains("vae-decoder is gone"), "\(drained.everything)")
+            let metrics = try await cluster.text("/metrics")
+            #expect(metrics.contains("zoetrope_refusals_total{reason=\"role\"} "), "\(metrics)")
+            #expect(!metrics.contains("zoetrope_refusals_total{reason=\"key\"} 0\n"), "the stranger was not counted")
+            #expect(!metrics.contains("zoetrope_refusals_total{reason=\"role\"} 0\n"), "the drain was not counted")
         }
 
         @Test(
@@ -82,6 +109,8 @@ private final class KeyedCluster: @unchecked Sendable {
         server = "http://\(address)"
         try await make("broker")
         try await authorize("gateway", role: "gateway")
+        let token = try await keys("token", "admin")
+        try #require(token.status == 0, "\(token.everything)")
         for stage in stages { try await authorize(stage, role: "worker", stage: stage) }
         try spawn(
             "broker",
@@ -95,6 +124,7 @@ private final class KeyedCluster: @unchecked Sendable {
             environment: [
                 "ZOETROPE_KEY": folder.file("keys/gateway.key"),
                 "ZOETROPE_BROKER_PUBLIC_KEY": folder.file("keys/broker.pub"),
+                "ZOETROPE_ADMIN_TOKEN_FILE": folder.file("keys/admin.token"),
             ])
         for stage in stages { _ = try await start(stage, key: stage, isAuthorized: true) }
     }
@@ -115,8 +145,17 @@ private final class KeyedCluster: @unchecked Sendable {
         try await run("zoetrope", ["keys"] + arguments + ["--directory", folder.file("keys")], in: folder)
     }
 
-    func health() async throws -> String {
-        let (data, _) = try await URLSession.shared.data(from: try #require(URL(string: server + "/healthz")))
+    /// A command of `zoetrope` at this cluster's gateway.
+    func command(_ arguments: String...) async throws -> CommandResult { try await command(arguments) }
+
+    func command(_ arguments: [String]) async throws -> CommandResult {
+        try await run("zoetrope", arguments + ["--server", server], in: folder)
+    }
+
+    func health() async throws -> String { try await text("/healthz") }
+
+    func text(_ path: String) async throws -> String {
+        let (data, _) = try await URLSession.shared.data(from: try #require(URL(string: server + path)))
         return String(decoding: data, as: UTF8.self)
     }
 

@@ -59,18 +59,11 @@ for index in "${!services[@]}"; do
     echo "netns: $service is ${address[$service]} in namespace $namespace"
 done
 
-# A key for each: six strangers to each other meet behind CURVE.
-keys() { "$bin/zoetrope" keys "$@" --directory "$work/keys" >>"$work/keys.log" 2>&1 || fail "keys $*: $(cat "$work/keys.log")"; }
 logs() { tail -n 15 "$work"/start-* "$work"/logs/* >&2; }
 fail() { echo "netns: FAILED: $*" >&2; logs; exit 1; }
-for service in "${services[@]}"; do
-    keys new "$service"
-    case "$service" in
-        broker) ;;
-        gateway) keys authorize gateway --role gateway ;;
-        *) keys authorize "$service" --role worker --stages "$service" ;;
-    esac
-done
+# A key for each: six strangers to each other meet behind CURVE.
+"$root/compose/make-keys.sh" --zoetrope "$bin/zoetrope" "$work/keys" >"$work/keys.log" 2>&1 \
+    || fail "make-keys.sh: $(cat "$work/keys.log")"
 
 for service in "${services[@]}"; do
     # A run directory for each: nothing can reach another stage by a local socket.

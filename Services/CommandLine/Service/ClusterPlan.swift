@@ -33,6 +33,8 @@ package struct ClusterPlan: Sendable {
     package var insecure = false
     /// Brokers, each a cell of its own; every worker serves them all.
     package var cells = 1
+    /// Lets workers of other machines in, where there is one broker; nil keeps the bus on this machine's sockets.
+    package var bus: SecureBus?
 
     /// Less than the time the supervisor gives a process to end.
     private static let workerArguments = ["--shutdown-grace", "8"]
@@ -57,18 +59,18 @@ package struct ClusterPlan: Sendable {
     }
 
     /// Brokers: one as ever, or `cell-1`, `cell-2` and so on with sockets and folders of their own.
-    private func brokers(_ common: [String]) -> [Member] {
+    private func brokers(_ common: [String], dataPort: [String]) -> [Member] {
         var shared = common + holding + ["--beat-milliseconds", "250"]
         if let leaseSeconds { shared += ["--lease-seconds", String(leaseSeconds)] }
         guard cells > 1 else {
-            return [
-                Member(
-                    name: "broker", executable: "zoetrope-broker",
-                    arguments: shared + ["--data-directory", dataDirectory]
-                )
-            ]
+            shared += ["--data-directory", dataDirectory]
+            if let bus {
+                shared += ["--listen", "\(bus.endpoint)", "--key", bus.brokerKey, "--advertise-host", bus.advertiseHost]
+                shared += dataPort
+            }
+            return [Member(name: "broker", executable: "zoetrope-broker", arguments: shared)]
         }
-        return (1...cells).map { number in
+        return (1...cells).map { [shared] number in
             let own = [
                 "--cell", "cell-\(number)", "--socket-name", "broker-\(number)", "--data-directory",
                 "\(dataDirectory)/cell-\(number)",
@@ -89,14 +91,17 @@ package struct ClusterPlan: Sendable {
     /// Brokers first, then the gateway, then the workers stage by stage.
     package var members: [Member] {
         let common = ["--run-directory", runDirectory, "--log-level", logLevel, "--log-format", logFormat]
+        var dataPorts = (bus?.firstDataPort).map { Int($0)... }?.makeIterator()
+        func dataPort() -> [String] { dataPorts?.next().map { ["--data-port", String($0)] } ?? [] }
+        var members = brokers(common, dataPort: dataPort())
         var frontDoor = common + brokerArguments + ["--listen", "\(gateway)", "--model", model]
         if insecure { frontDoor.append("--insecure") }
-        var members = brokers(common)
         members.append(Member(name: "gateway", executable: "zoetrope-gateway", arguments: frontDoor))
         for stage in Self.stages {
             for number in 1...(workerCounts[stage] ?? 1) {
                 var arguments =
                     common + holding + brokerArguments + ["--name", "\(stage)-\(number)"] + Self.workerArguments
+                arguments += busArguments + dataPort()
                 if stage != "video-muxer" { arguments += ["--model", model] }
                 if let cpus = cpus?.share(of: number - 1, among: workerCounts[stage] ?? 1) {
                     arguments += ["--cpus", cpus.description]
@@ -111,8 +116,17 @@ package struct ClusterPlan: Sendable {
                 Member(
                     name: "prompt-upsampler-1", executable: "zoetrope-prompt-upsampler",
                     arguments: common + brokerArguments + ["--name", "prompt-upsampler-1"] + Self.workerArguments
-                        + upsamplerArguments))
+                        + busArguments + dataPort() + upsamplerArguments))
         }
         return members
+    }
+
+    /// How workers reach the broker, where that is not by its local socket, and others reach them.
+    private var busArguments: [String] {
+        guard let bus else { return [] }
+        return [
+            "--broker", "\(bus.connectEndpoint)", "--key", bus.localKey, "--broker-public-key", bus.brokerPublicKey,
+            "--advertise-host", bus.advertiseHost,
+        ]
     }
 }

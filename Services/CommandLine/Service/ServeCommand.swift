@@ -43,6 +43,18 @@ package struct ServeCommand: AsyncParsableCommand {
     @Flag(help: "Let the gateway listen beyond loopback; it has no keys and no encryption.")
     package var insecure = false
 
+    @Option(help: "Let workers of other machines in: tcp://HOST:PORT. Encrypted; keys are made where there are none.")
+    package var busListen: String?
+
+    @Option(help: "Address under which other machines reach this one. [default: the host of --bus-listen]")
+    package var advertiseHost: String?
+
+    @Option(help: "With --bus-listen: first port of the data plane, one a process. [default: any free ones]")
+    package var dataPort: UInt16?
+
+    @Option(help: "With --bus-listen: folder of the keys. [default: keys, in the data directory]")
+    package var keysDirectory: String?
+
     @OptionGroup package var upsampler: UpsamplerOptions
     @OptionGroup package var logging: LoggingOptions
 
@@ -50,6 +62,12 @@ package struct ServeCommand: AsyncParsableCommand {
 
     package func validate() throws {
         guard (1...8).contains(cells) else { throw ValidationError("--cells \(cells) is not between 1 and 8.") }
+        guard busListen != nil || (advertiseHost == nil && dataPort == nil && keysDirectory == nil) else {
+            throw ValidationError("--advertise-host, --data-port and --keys-directory go with --bus-listen.")
+        }
+        guard busListen == nil || cells == 1 else {
+            throw ValidationError("--bus-listen goes with one cell; start the brokers of several by hand.")
+        }
     }
 
     package func run() async throws {
@@ -69,6 +87,13 @@ package struct ServeCommand: AsyncParsableCommand {
         plan.leaseSeconds = leaseSeconds
         plan.upsamplerArguments = upsampler.arguments
         plan.insecure = insecure
+        if let busListen {
+            let bus = try SecureBus(
+                listen: busListen, advertiseHost: advertiseHost, firstDataPort: dataPort,
+                keysDirectory: keysDirectory ?? data + "/keys")
+            for line in try bus.invitation() { Console.note(line) }
+            plan.bus = bus
+        }
         plan.logLevel = logging.logLevel
         plan.logFormat = logging.logFormat
         let supervisor = ClusterSupervisor(plan: plan, logFolder: nil) { Console.note($0) }
