@@ -1,6 +1,7 @@
 package import Failure
 import Foundation
 import GRDB
+import Work
 
 extension Ledger {
     /// Writes a copy of the ledger in `directory` to a new file, in one piece and checked, whether a broker has it open or

@@ -232,7 +232,7 @@ struct StageWorkerTests {
         let handler: @Sendable (StageTask) async throws(Failure) -> StageResult = { task in
             var result = StageResult()
             for step in task.checkpointSteps {
-                do {
+                do throws(Failure) {
                     result.add("from", try await task.checkpoint(step: step))
                     result.note("step \(step)")
                     return result

@@ -10,10 +10,16 @@ import Ledger
 package enum Backup {
     /// What was copied.
     package struct Summary: Sendable, Hashable {
-        package var jobs = 0
+        package var jobs: Int
         /// Blobs that the folder lacked, and their bytes.
-        package var blobs = 0
-        package var bytes: UInt64 = 0
+        package var blobs: Int
+        package var bytes: UInt64
+
+        package init(jobs: Int = 0, blobs: Int = 0, bytes: UInt64 = 0) {
+            self.jobs = jobs
+            self.blobs = blobs
+            self.bytes = bytes
+        }
     }
 
     /// - Parameters:

@@ -3,10 +3,11 @@ import Runtime
 import Wire
 
 extension Broker {
-    /// What this process counts: its sockets, its keys, its descriptors.
+    /// What this process counts: its sockets, its keys, its descriptors. Nothing once a socket is gone.
     static func counts(
-        _ server: ControlServer, _ data: DataServer, _ security: BusSecurity?
+        _ server: ControlServer?, _ data: DataServer?, _ security: BusSecurity?
     ) async -> [BrokerCount: UInt64] {
+        guard let server, let data else { return [:] }
         let control = await server.counters
         let blobs = await data.statistics
         let descriptors = DescriptorUse.current()

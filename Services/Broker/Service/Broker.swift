@@ -106,7 +106,8 @@ package actor Broker: Service {
             state.noteStored(blobs.digests, now: BootClock.now())
             let core = BrokerCore(
                 state: state, store: store, server: server, removeBlob: { blobs.remove($0) }, access: access,
-                measures: { await Self.counts(server, data, security) }, logger: logger)
+                // The data server leads back to the core, through the store that announces blobs.
+                measures: { [weak server, weak data] in await Self.counts(server, data, security) }, logger: logger)
             sink.announce { await core.expect($0) }
             let control = try await bindControl(server)
             if let security {
