@@ -86,6 +86,13 @@ package protocol Backend: Sendable {
     /// Nearest enlargement of each frame to twice its height and width followed by a 3×3 convolution, as four 2×2
     /// convolutions of the frame as it is: `[H, W, Ci]` → `[2H, 2W, Co]`.
     func enlargedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor]
+    /// Packs `[outputs, inputs, 1, 3, 3]` weights for `halvedConvolution`.
+    func halvingWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any ConvolutionWeights
+    /// 3×3 convolution with stride 2 of each frame, one row of zeros below it and one column to its right:
+    /// `[H, W, Ci]` → `[H / 2, W / 2, Co]`.
+    func halvedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor]
+    /// `(a + b) / 2` elementwise.
+    func mean(_ a: Tensor, _ b: Tensor) -> Tensor
     /// GroupNorm over (C/groups, T, H, W) of all frames as a factor and an offset a channel.
     func groupAffine(
         _ frames: [Tensor], groups: Int, epsilon: Float, weight: Tensor, bias: Tensor

@@ -1,121 +1,28 @@
 import CKernels
 package import Tensor
 
-/// Weights of a convolution on a CPU: one product whose row segments are the taps, or four (one for each place of an
-/// output pixel in its enlarged source pixel).
-final class CPUConvolutionWeights: ConvolutionWeights {
-    let inputs: Int
-    let outputs: Int
-    let kernel: [Int]
-    let dtype: DType
-    let phases: [ConvolutionPhase]
-    /// What rows outside the image read.
-    let zeros: Tensor
-
-    init(inputs: Int, outputs: Int, kernel: [Int], dtype: DType, phases: [ConvolutionPhase]) {
-        self.inputs = inputs
-        self.outputs = outputs
-        self.kernel = kernel
-        self.dtype = dtype
-        self.phases = phases
-        zeros = Tensor(zeros: [inputs + 4])
-    }
-
-    /// How much larger the result is than a frame: 1, or 2 for enlarging weights.
-    var enlargement: Int { phases.count == 1 ? 1 : 2 }
-}
-
-/// One product of a convolution and where its taps and results lie.
-struct ConvolutionPhase: Sendable {
-    let weights: PackedWeights
-    /// Where the taps read, relative to the pixel.
-    let taps: [Tap]
-    /// Place of the result in the enlarged pixel.
-    let row: Int
-    let column: Int
-
-    struct Tap: Sendable {
-        var frame: Int
-        var y: Int
-        var x: Int
-    }
-}
-
 extension CPUBackend {
-    package func convolutionWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any ConvolutionWeights {
-        precondition(
-            weight.shape.count == 5 && (dtype == .float32 || dtype == .bfloat16),
-            "convolution \(weight.shape) \(dtype)")
-        precondition(weight.shape[3] % 2 == 1 && weight.shape[4] % 2 == 1, "odd kernels in space, not \(weight.shape)")
-        let kernel = Array(weight.shape[2...])
-        var taps: [ConvolutionPhase.Tap] = []
-        for frame in 0..<kernel[0] {
-            for y in 0..<kernel[1] {
-                for x in 0..<kernel[2] { taps.append(.init(frame: frame, y: y - kernel[1] / 2, x: x - kernel[2] / 2)) }
-            }
-        }
-        let phase = ConvolutionPhase(
-            weights: packedTaps(weight, bias: bias, dtype: dtype), taps: taps, row: 0, column: 0)
-        return CPUConvolutionWeights(
-            inputs: weight.shape[1], outputs: weight.shape[0], kernel: kernel, dtype: dtype, phases: [phase])
-    }
-
-    package func enlargingWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any ConvolutionWeights {
-        precondition(
-            weight.shape.count == 5 && Array(weight.shape[2...]) == [1, 3, 3],
-            "only 3×3 convolutions are folded into an enlargement, not \(weight.shape)")
-        let phases = [0, 1].flatMap { row in
-            [0, 1].map { column in
-                ConvolutionPhase(
-                    weights: packedTaps(folded(weight, row: row, column: column), bias: bias, dtype: dtype),
-                    taps: [0, 1].flatMap { y in [0, 1].map { .init(frame: 0, y: row - 1 + y, x: column - 1 + $0) } },
-                    row: row, column: column)
-            }
-        }
-        return CPUConvolutionWeights(
-            inputs: weight.shape[1], outputs: weight.shape[0], kernel: [1, 3, 3], dtype: dtype, phases: phases)
-    }
-
-    private func packedTaps(_ weight: Tensor, bias: Tensor?, dtype: DType) -> PackedWeights {
-        let taps = weight.shape[2...].reduce(1, *), inputs = weight.shape[1]
-        let layout = PackedWeights.Layout(
-            outputs: weight.shape[0], segments: taps, depth: inputs, outputStride: inputs * taps, segmentStride: 1,
-            channelStride: taps)
-        return PackedWeights(
-            weight, layout, bias: bias, type: dtype == .float32 ? CK_F32 : CK_BF16, kernels: kernels, pool: pool)
-    }
-
-    /// `[outputs, inputs, 1, 2, 2]` for results at (row, column) of an enlarged pixel: of the three taps of an axis, the
-    /// two that fall on the same source pixel are added. In the first half of a pixel these are the last two.
-    private func folded(_ weight: Tensor, row: Int, column: Int) -> Tensor {
-        let source = weight.converted(to: .float32).floats(), count = weight.shape[0] * weight.shape[1]
-        var result = [Float](repeating: 0, count: count * 4)
-        for index in 0..<count {
-            for y in 0..<3 {
-                for x in 0..<3 {
-                    let half = (row == 0 ? min(y, 1) : y / 2) * 2 + (column == 0 ? min(x, 1) : x / 2)
-                    result[index * 4 + half] += source[index * 9 + y * 3 + x]
-                }
-            }
-        }
-        return Tensor(result, shape: [weight.shape[0], weight.shape[1], 1, 2, 2])
-    }
-
     package func convolution(
         _ frames: [Tensor], _ weights: any ConvolutionWeights, added: [Tensor]?
     ) -> [Tensor] {
-        guard let weights = weights as? CPUConvolutionWeights else { preconditionFailure("weights of another backend") }
-        precondition(weights.enlargement == 1, "enlarging weights in a plain convolution")
-        return run(ConvolutionRun(frames: frames, weights: weights, added: added, backend: self))
+        run(frames, weights, .none, added: added)
     }
 
     package func enlargedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor] {
-        guard let weights = weights as? CPUConvolutionWeights else { preconditionFailure("weights of another backend") }
-        precondition(weights.enlargement == 2, "plain weights in an enlarging convolution")
-        return run(ConvolutionRun(frames: frames, weights: weights, added: nil, backend: self))
+        run(frames, weights, .doubling, added: nil)
     }
 
-    private func run(_ run: ConvolutionRun) -> [Tensor] {
+    package func halvedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor] {
+        run(frames, weights, .halving, added: nil)
+    }
+
+    private func run(
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, _ resizing: CPUConvolutionWeights.Resizing,
+        added: [Tensor]?
+    ) -> [Tensor] {
+        guard let weights = weights as? CPUConvolutionWeights else { preconditionFailure("weights of another backend") }
+        precondition(weights.resizing == resizing, "weights for \(weights.resizing) in a convolution for \(resizing)")
+        let run = ConvolutionRun(frames: frames, weights: weights, added: added, backend: self)
         var results = (0..<run.count).map { _ in storage.tensor(run.resultShape, run.dtype) }
         guard run.count > 0, results[0].count > 0 else { return results }
         let targets = results.indices.map { results[$0].writeAddress() }
@@ -134,8 +41,12 @@ extension CPUBackend {
 private struct ConvolutionRun {
     let weights: CPUConvolutionWeights
     let dtype: DType
-    let height: Int
-    let width: Int
+    /// Of a frame.
+    private let sourceHeight: Int
+    private let sourceWidth: Int
+    /// Of the result before its enlargement.
+    private let height: Int
+    private let width: Int
     /// Frames of the result.
     let count: Int
     private let words: [FrameWords]
@@ -158,15 +69,17 @@ private struct ConvolutionRun {
             "a convolution of \(frames[0].dtype) \(shape) by \(weights.dtype) \(weights.kernel) from \(weights.inputs)")
         self.weights = weights
         dtype = weights.dtype
-        height = shape[0]
-        width = shape[1]
+        sourceHeight = shape[0]
+        sourceWidth = shape[1]
+        height = shape[0] / weights.step
+        width = shape[1] / weights.step
         count = frames.count - weights.kernel[0] + 1
         kind = backend.type(of: frames[0])
         words = frames.map { FrameWords($0, backend: backend) }
         zeros = weights.zeros.readAddress
         residual = added
         bias = weights.phases[0].weights.bias
-        let resultShape = [shape[0], shape[1], weights.outputs], (frameCount, type) = (count, dtype)
+        let resultShape = [height, width, weights.outputs], (frameCount, type) = (count, dtype)
         precondition(
             added.map { $0.count == frameCount && $0.allSatisfy { $0.shape == resultShape && $0.dtype == type } }
                 ?? true,
@@ -235,11 +148,12 @@ private struct ConvolutionRun {
     ) {
         var slot = 0
         for y in tile.rows {
-            let isInside = y + dy >= 0 && y + dy < height
-            let row = frame.address + (y + dy) * width * frame.stride
+            let fromRow = y * weights.step + dy
+            let isInside = fromRow >= 0 && fromRow < sourceHeight
+            let row = frame.address + fromRow * sourceWidth * frame.stride
             for x in tile.columns {
-                let from = x + dx
-                list[slot] = isInside && from >= 0 && from < width ? row + from * frame.stride : zeros
+                let from = x * weights.step + dx
+                list[slot] = isInside && from >= 0 && from < sourceWidth ? row + from * frame.stride : zeros
                 slot += 1
             }
         }

@@ -69,13 +69,20 @@ extension CPUBackend {
         }
     }
 
-    package func multiply(_ a: Tensor, _ b: Tensor) -> Tensor {
+    package func multiply(_ a: Tensor, _ b: Tensor) -> Tensor { combined(a, b, kernels.multiply) }
+
+    package func mean(_ a: Tensor, _ b: Tensor) -> Tensor { combined(a, b, kernels.mean) }
+
+    private func combined(
+        _ a: Tensor, _ b: Tensor,
+        _ kernel: (ck_type, UnsafeRawPointer, UnsafeRawPointer, UnsafeMutableRawPointer, Int64, Int64) -> Void
+    ) -> Tensor {
         precondition(
-            a.dtype == b.dtype && a.shape == b.shape, "product of \(a.dtype) \(a.shape), \(b.dtype) \(b.shape)")
+            a.dtype == b.dtype && a.shape == b.shape, "\(a.dtype) \(a.shape) with \(b.dtype) \(b.shape)")
         return withExtendedLifetime(b) {
             let other = b.readAddress
             return mapped(a, rows: a.count, channels: 1) { type, from, to, part in
-                kernels.multiply(type, from, other, to, Int64(part.lowerBound), Int64(part.upperBound))
+                kernel(type, from, other, to, Int64(part.lowerBound), Int64(part.upperBound))
             }
         }
     }

@@ -74,4 +74,19 @@ struct ConvolutionTests {
             #expect(maxRelativeDifference(y, expected) < 2 * Backends.tolerance(dtype))
         }
     }
+
+    @Test("the halving convolution reads every second pixel", arguments: InstructionSet.allCases, Backends.dtypes)
+    func halved(set: InstructionSet, dtype: DType) throws {
+        let backend = try Backends.backend(set)
+        for (height, width, inputs, outputs) in [(2, 2, 3, 4), (6, 4, 16, 33), (2, 260, 6, 70), (5, 7, 8, 8)] {
+            let x = randomTensor([2, height, width, inputs], seed: 1, dtype: dtype)
+            let weight = randomTensor([outputs, inputs, 1, 3, 3], seed: 2, dtype: dtype)
+            let bias = randomTensor([outputs], seed: 3)
+            let y = Tensor.stacked(
+                backend.halvedConvolution(x.slices, backend.halvingWeights(weight, bias: bias, dtype: dtype)))
+            let expected = Reference.everySecond(Reference.convolution(x, weight, bias: bias, residual: nil))
+            #expect(y.shape == [2, height / 2, width / 2, outputs])
+            #expect(maxRelativeDifference(y, expected) < Backends.tolerance(dtype))
+        }
+    }
 }

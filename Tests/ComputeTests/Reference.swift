@@ -124,6 +124,22 @@ enum Reference {
         return Tensor(result, shape: [x.shape[0], 2 * height, 2 * width, channels])
     }
 
+    /// Every second pixel in both directions, the first at (1, 1): where a kernel with stride 2 and zeros only below and
+    /// to the right stands.
+    static func everySecond(_ x: Tensor) -> Tensor {
+        let height = x.shape[1], width = x.shape[2], channels = x.shape[3], values = x.floats()
+        var result: [Float] = []
+        for frame in 0..<x.shape[0] {
+            for row in 0..<height / 2 {
+                for column in 0..<width / 2 {
+                    let first = ((frame * height + 2 * row + 1) * width + 2 * column + 1) * channels
+                    result += values[first..<first + channels]
+                }
+            }
+        }
+        return Tensor(result, shape: [x.shape[0], height / 2, width / 2, channels])
+    }
+
     static func groupNorm(_ x: Tensor, groups: Int, epsilon: Float, weight: Tensor, bias: Tensor) -> Tensor {
         let channels = x.shape.last ?? 1, pixels = x.count / channels, size = channels / groups
         let a = x.floats(), w = weight.floats(), b = bias.floats()

@@ -119,7 +119,7 @@ struct TokenTests {
         }
     }
 
-    @Test("products and SiLU go element by element", arguments: InstructionSet.allCases, Backends.dtypes)
+    @Test("products, means and SiLU go element by element", arguments: InstructionSet.allCases, Backends.dtypes)
     func elementwise(set: InstructionSet, dtype: DType) throws {
         let backend = try Backends.backend(set)
         for count in [0, 1, 15, 33, 70_001] {
@@ -127,6 +127,8 @@ struct TokenTests {
                 b = randomTensor([count], seed: 2, dtype: dtype)
             let product = Tensor(zip(a.floats(), b.floats()).map { $0 * $1 }, shape: [count]).converted(to: dtype)
             #expect(identical(backend.multiply(a, b), product))
+            let mean = Tensor(zip(a.floats(), b.floats()).map { ($0 + $1) * 0.5 }, shape: [count]).converted(to: dtype)
+            #expect(identical(backend.mean(a, b), mean))
             let silu = Tensor(a.floats().map { Float(Reference.activate(Double($0), .silu)) }, shape: [count])
             #expect(maxRelativeDifference(backend.silu(a), silu) < Backends.tolerance(dtype))
         }

@@ -7,6 +7,13 @@ static void multiply(ck_type type, const void *a, const void *b, void *y, int64_
     }
 }
 
+static void mean(ck_type type, const void *a, const void *b, void *y, int64_t lo, int64_t hi) {
+    for (int64_t i = lo; i < hi; i += CK_LANES) {
+        int64_t n = hi - i;
+        store_some(type, y, i, n, (load_some(type, a, i, n) + load_some(type, b, i, n)) * 0.5f);
+    }
+}
+
 static void activate(ck_type type, ck_activation activation, const void *x, void *y, int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; i += CK_LANES) {
         int64_t n = hi - i;

@@ -6,6 +6,7 @@ const ck_table CK_TABLE = {
     .convert = convert,
     .first_non_finite = first_non_finite,
     .multiply = multiply,
+    .mean = mean,
     .activate = activate,
     .add_gated = add_gated,
     .finish_product = finish_product,

@@ -28,6 +28,8 @@ typedef struct {
 
     /// y[i] = a[i]·b[i], i in [lo, hi).
     void (*_Nonnull multiply)(ck_type type, CK_PTR a, CK_PTR b, CK_OUT y, int64_t lo, int64_t hi);
+    /// (a + b) / 2 of elements [lo, hi).
+    void (*_Nonnull mean)(ck_type type, CK_PTR a, CK_PTR b, CK_OUT y, int64_t lo, int64_t hi);
     /// y[i] = activation(x[i]), i in [lo, hi).
     void (*_Nonnull activate)(ck_type type, ck_activation activation, CK_PTR x, CK_OUT y, int64_t lo, int64_t hi);
     /// x[r, c] += gate[c]·y[r, c] (gate NULL: 1), rows [lo, hi) of `[rows, channels]`; gate `[channels]`.
