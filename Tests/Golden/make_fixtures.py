@@ -6,6 +6,8 @@ diffusers and transformers computed from it (`expected.safetensors`, float32) an
 
     python make_fixtures.py                needs torch, diffusers, transformers, sentencepiece; writes beside this file
     python make_fixtures.py step-caches    only what step caches do on the checkpoints that are there
+    python make_fixtures.py encoder        only what the autoencoders' encoders do on them
+    python make_fixtures.py conditioned    only whole runs that begin with an image or a video
 
 The weights depend on the torch version, so all fixtures must be made anew together.
 """
@@ -17,13 +19,17 @@ import shutil
 import sys
 
 import numpy
+import PIL.Image
 import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
+    CogVideoXFunControlPipeline,
+    CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    CogVideoXVideoToVideoPipeline,
 )
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
@@ -249,6 +255,98 @@ def make(name: str, recipe: dict) -> None:
     save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
 
 
+# Frames of the clips that every encoder reads: whole chunks, the first longer, and counts that no pipeline makes.
+ENCODED_FRAMES = {"2b": (1, 5, 9, 17, 25, 12), "5b": (9,), "1.5": (17,)}
+
+
+@torch.no_grad()
+def encoder() -> None:
+    """Moments of random clips, and the sample that a seed draws of them."""
+    for name, counts in ENCODED_FRAMES.items():
+        vae = AutoencoderKLCogVideoX.from_pretrained(HERE / name, subfolder="vae").eval()
+        generator = torch.Generator().manual_seed(sum(name.encode()) + 1)
+        expected = {}
+        for count in counts:
+            frames = torch.rand(1, 3, count, 16, 32, generator=generator) * 2 - 1
+            distribution = vae.encode(frames).latent_dist
+            sample = distribution.sample(torch.Generator().manual_seed(SEED))
+            key = f"encode.{count}"
+            expected[f"{key}.frames"] = frames[0].permute(1, 2, 3, 0)
+            expected[f"{key}.moments"] = distribution.parameters[0].permute(1, 0, 2, 3)
+            expected[f"{key}.sample"] = sample[0].permute(1, 0, 2, 3)
+            print(f"    {name} {key}: moments sd {distribution.parameters.std():.3f}")
+        save_file({key: value.contiguous() for key, value in expected.items()}, HERE / name / "encoder.safetensors")
+
+
+# Runs that begin with pixels: pipeline, checkpoint of the transformer, checkpoint of everything else, options.
+CONDITIONED = {
+    "image": ("image", "5b-i2v", "5b", dict(scheduler="ddim")),
+    "image-dpm": ("image", "5b-i2v", "5b", dict(scheduler="dpm", use_dynamic_cfg=True)),
+    "image-1.5": ("image", "1.5-i2v", "1.5", dict(scheduler="dpm")),
+    "video": ("video", "2b", "2b", dict(scheduler="ddim", strength=0.6)),
+    "video-dpm": ("video", "5b", "5b", dict(scheduler="dpm", strength=0.8)),
+    "video-whole": ("video", "5b", "5b", dict(scheduler="ddim", strength=1.0)),
+    "control": ("control", "5b-i2v", "5b", dict(scheduler="ddim")),
+}
+PIPELINES = {
+    "image": CogVideoXImageToVideoPipeline, "video": CogVideoXVideoToVideoPipeline,
+    "control": CogVideoXFunControlPipeline,
+}
+
+
+@torch.no_grad()
+def conditioned() -> None:
+    """Latents after every step of runs that begin with an image or a video, and the frames."""
+    print("conditioned")
+    folder = HERE / "conditioned"
+    folder.mkdir(exist_ok=True)
+    expected, requests = {}, {}
+    for index, (key, (kind, name, base, options)) in enumerate(CONDITIONED.items()):
+        transformer = CogVideoXTransformer3DModel.from_pretrained(HERE / name, subfolder="transformer").eval()
+        scheduler = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}[options["scheduler"]]
+        pipeline = PIPELINES[kind](
+            tokenizer=AutoTokenizer.from_pretrained(TOKENIZER),
+            text_encoder=T5EncoderModel.from_pretrained(HERE / base, subfolder="text_encoder").eval(),
+            vae=AutoencoderKLCogVideoX.from_pretrained(HERE / base, subfolder="vae").eval(), transformer=transformer,
+            scheduler=scheduler.from_pretrained(HERE / name, subfolder="scheduler"))
+        pipeline.set_progress_bar_config(disable=True)
+        config = transformer.config
+        width, height, frames = config.sample_width * 8, config.sample_height * 8, config.sample_frames
+        generator = torch.Generator().manual_seed(1000 + index)
+        count = 1 if kind == "image" else frames
+        pixels = torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator)
+        pictures = [PIL.Image.fromarray(frame.numpy()) for frame in pixels]
+        request = dict(
+            prompt=PROMPT, negative_prompt=NEGATIVE, width=width, height=height, num_inference_steps=10,
+            guidance_scale=6.0, use_dynamic_cfg=options.get("use_dynamic_cfg", False))
+        arguments = dict(request)
+        if kind == "image":
+            arguments |= dict(image=pictures[0], num_frames=frames)
+        elif kind == "video":
+            arguments |= dict(video=pictures, strength=options["strength"])
+        else:
+            arguments |= dict(control_video=pictures)
+        steps = []
+
+        def keep(_, index, timestep, values):
+            steps.append(values["latents"][0].clone())
+            return {}
+
+        made = pipeline(
+            **arguments, generator=torch.Generator().manual_seed(SEED), max_sequence_length=config.max_text_seq_length,
+            output_type="pt", callback_on_step_end=keep).frames[0]
+        expected[f"{key}.pixels"] = pixels
+        expected[f"{key}.steps"] = torch.stack(steps)
+        expected[f"{key}.frames"] = (made.permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
+        requests[key] = request | options | dict(
+            kind=kind, transformer=name, base=base, num_frames=frames, seed=SEED)
+        print(f"    {key}: {len(steps)} steps, latents within ±{steps[-1].abs().max():.3f}, {len(made)} frames")
+    (folder / "requests.json").write_text(json.dumps(requests, indent=2) + "\n")
+    save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
 # Step caches: checkpoint, method and setting of every run. Thresholds lie where tiny models skip some of the steps,
 # and away from every change that occurs, so that rounding decides nothing.
 STEP_CACHES = [
@@ -368,10 +466,13 @@ def step_caches() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[1:] == ["step-caches"]:
-        sys.exit(step_caches())
+    parts = {"step-caches": step_caches, "encoder": encoder, "conditioned": conditioned}
+    if sys.argv[1:]:
+        sys.exit(parts[sys.argv[1]]())
     for name, recipe in FIXTURES.items():
         make(name, recipe)
+    encoder()
+    conditioned()
     step_caches()
     for name in FIXTURES:
         for file in (HERE / name).rglob("*"):

@@ -12,9 +12,9 @@ struct Golden: Sendable {
     static let pipelines = ["2b", "5b", "1.5"]
     static let all = pipelines + ["5b-i2v", "1.5-i2v"]
 
-    init(_ name: String) throws {
+    init(_ name: String, file: String = "expected") throws {
         folder = try ModelFolder(path: Self.path(name))
-        expected = try SafetensorsFile(path: Self.path(name) + "/expected.safetensors")
+        expected = try SafetensorsFile(path: Self.path(name) + "/\(file).safetensors")
     }
 
     static func path(_ name: String) -> String {

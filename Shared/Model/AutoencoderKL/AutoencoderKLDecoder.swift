@@ -13,8 +13,8 @@ package final class AutoencoderKLDecoder: Sendable {
     private let backend: any Backend
     private let inputConvolution: CausalConvolution
     /// The middle block, then each level's resnets with the upsampler that follows them.
-    private let stages: [(resnets: [DecoderResnet], upsampler: DecoderUpsampler?)]
-    private let outputNorm: SpatialNorm
+    private let stages: [(resnets: [CausalResnet], upsampler: DecoderUpsampler?)]
+    private let outputNorm: ChunkNorm
     private let outputConvolution: CausalConvolution
 
     /// Loads the decoder from `vae/` of a checkpoint for work in `dtype` (float32 or bfloat16).
@@ -32,11 +32,11 @@ package final class AutoencoderKLDecoder: Sendable {
         let groups = config.normNumGroups
         let plan = DecoderPlan(config)
         inputConvolution = try CausalConvolution(loader, "decoder.conv_in")
-        var stages: [(resnets: [DecoderResnet], upsampler: DecoderUpsampler?)] = []
+        var stages: [(resnets: [CausalResnet], upsampler: DecoderUpsampler?)] = []
         for level in [nil] + plan.channels.indices.map(Optional.some) {
-            var resnets: [DecoderResnet] = []
+            var resnets: [CausalResnet] = []
             for resnet in plan.resnets where resnet.level == level {
-                resnets.append(try DecoderResnet(loader, resnet, groups: groups))
+                resnets.append(try CausalResnet(loader, resnet, groups: groups, isConditioned: true))
             }
             var upsampler: DecoderUpsampler?
             for planned in plan.upsamplers where planned.level == level {
@@ -45,7 +45,7 @@ package final class AutoencoderKLDecoder: Sendable {
             stages.append((resnets, upsampler))
         }
         self.stages = stages
-        outputNorm = try SpatialNorm(loader, "decoder.norm_out", groups: groups)
+        outputNorm = try ChunkNorm(loader, "decoder.norm_out", groups: groups, isConditioned: true)
         outputConvolution = try CausalConvolution(loader, "decoder.conv_out")
     }
 

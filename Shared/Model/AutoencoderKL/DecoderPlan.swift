@@ -1,15 +1,16 @@
 import Checkpoint
 
+/// A resnet of the autoencoder: its checkpoint name and widths.
+struct ResnetPlan {
+    let name: String
+    let inputs: Int
+    let outputs: Int
+    /// The level after whose resnets a resampler may follow; nil in the middle block.
+    let level: Int?
+}
+
 /// The decoder's layers in the order in which they run, with their checkpoint names and widths.
 struct DecoderPlan {
-    struct Resnet {
-        let name: String
-        let inputs: Int
-        let outputs: Int
-        /// The level after whose resnets an upsampler may follow; nil in the middle block.
-        let level: Int?
-    }
-
     struct Upsampler {
         let name: String
         let level: Int
@@ -20,7 +21,7 @@ struct DecoderPlan {
 
     /// Channels of each level, deepest first.
     let channels: [Int]
-    let resnets: [Resnet]
+    let resnets: [ResnetPlan]
     let upsamplers: [Upsampler]
 
     var lastChannels: Int { channels[channels.count - 1] }
@@ -30,13 +31,14 @@ struct DecoderPlan {
         self.channels = channels
         var inputs = channels[0]
         var resnets = (0..<2).map { index in
-            Resnet(name: "decoder.mid_block.resnets.\(index)", inputs: channels[0], outputs: channels[0], level: nil)
+            ResnetPlan(
+                name: "decoder.mid_block.resnets.\(index)", inputs: channels[0], outputs: channels[0], level: nil)
         }
         var upsamplers: [Upsampler] = []
         for (level, outputs) in channels.enumerated() {
             for index in 0...config.layersPerBlock {
                 resnets.append(
-                    Resnet(
+                    ResnetPlan(
                         name: "decoder.up_blocks.\(level).resnets.\(index)", inputs: inputs, outputs: outputs,
                         level: level))
                 inputs = outputs

@@ -55,11 +55,24 @@ struct LayerLoader {
 
     /// A convolution; a two-dimensional kernel acts on each frame by itself.
     func convolution(_ name: String) throws(Failure) -> any ConvolutionWeights {
-        var weight = try weights.tensor("\(name).weight")
-        if weight.shape.count == 4 {
-            weight = weight.reshaped(Array(weight.shape[..<2]) + [1] + Array(weight.shape[2...]))
-        }
-        return backend.convolutionWeights(weight, bias: try bias(name), dtype: dtype)
+        backend.convolutionWeights(try kernel(name), bias: try bias(name), dtype: dtype)
+    }
+
+    /// A 3×3 convolution of each frame after an enlargement.
+    func enlargingConvolution(_ name: String) throws(Failure) -> any ConvolutionWeights {
+        backend.enlargingWeights(try kernel(name), bias: try bias(name), dtype: dtype)
+    }
+
+    /// A 3×3 convolution of each frame with stride 2.
+    func halvingConvolution(_ name: String) throws(Failure) -> any ConvolutionWeights {
+        backend.halvingWeights(try kernel(name), bias: try bias(name), dtype: dtype)
+    }
+
+    /// A convolution's weight with all three kernel axes.
+    private func kernel(_ name: String) throws(Failure) -> Tensor {
+        let weight = try weights.tensor("\(name).weight")
+        guard weight.shape.count == 4 else { return weight }
+        return weight.reshaped(Array(weight.shape[..<2]) + [1] + Array(weight.shape[2...]))
     }
 
     /// A small parameter in float32.
@@ -70,13 +83,6 @@ struct LayerLoader {
     func norm(_ name: String, affine: Bool = true) throws(Failure) -> NormWeights {
         guard affine else { return NormWeights(weight: nil, bias: nil) }
         return NormWeights(weight: try vector("\(name).weight"), bias: try vector("\(name).bias"))
-    }
-
-    /// A 3×3 convolution of each frame after an enlargement.
-    func enlargingConvolution(_ name: String) throws(Failure) -> any ConvolutionWeights {
-        let weight = try weights.tensor("\(name).weight")
-        let flat = weight.reshaped(Array(weight.shape[..<2]) + [1] + Array(weight.shape[2...]))
-        return backend.enlargingWeights(flat, bias: try bias(name), dtype: dtype)
     }
 
     private func bias(_ name: String) throws(Failure) -> Tensor? {

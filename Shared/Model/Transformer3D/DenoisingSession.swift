@@ -11,8 +11,14 @@ package struct DenoisingSession: Sendable {
     private let modulations: ScheduleModulations
     private let rotary: RotaryTables?
     private let positions: Tensor?
+    /// `[frames, C, height, width]`: channels that follow those of the latents.
+    private let condition: Tensor?
 
-    init(transformer: Transformer3D, geometry: LatentGeometry, text: [Tensor], modulations: ScheduleModulations) {
+    init(
+        transformer: Transformer3D, geometry: LatentGeometry, text: [Tensor], modulations: ScheduleModulations,
+        condition: Tensor?
+    ) {
+        self.condition = condition?.converted(to: .float32)
         self.transformer = transformer
         self.geometry = geometry
         self.text = text
@@ -40,7 +46,8 @@ package struct DenoisingSession: Sendable {
 
     /// The network's output (v for the released checkpoints) for latents at a timestep, one for each prompt.
     ///
-    /// `latents` are `[frames, inChannels, height, width]`, floating point; results are
+    /// `latents` are `[frames, channels, height, width]`, floating point, where channels and those of the condition
+    /// are what the model reads; results are
     /// `[frames, outChannels, height, width]` float32. `blockDone` is told (blocks done, blocks) and may throw to stop.
     /// Fails with `latents_misshapen`, `timestep_unknown` and `numeric_fault`.
     package func predict(
@@ -58,7 +65,7 @@ package struct DenoisingSession: Sendable {
     ) throws(Failure) -> [Tensor] {
         let row = try check(latents, timestep: timestep)
         let tokens = transformer.patchEmbedding.video(
-            latents, geometry: geometry, positions: positions, backend: backend)
+            conditioned(latents), geometry: geometry, positions: positions, backend: backend)
         var stream = JointStream(text: text, video: tokens)
         try runBlocks(&stream, row: row, cache: &cache, blockDone: blockDone)
         var predictions: [Tensor] = []
@@ -82,9 +89,18 @@ package struct DenoisingSession: Sendable {
         try blockDone(index + 1, blockCount)
     }
 
+    /// Latents with the condition's channels after their own, frame by frame.
+    private func conditioned(_ latents: Tensor) -> Tensor {
+        guard let condition else { return latents }
+        let frames = zip(latents.converted(to: .float32).slices, condition.slices).flatMap { [$0, $1] }
+        return Tensor.concatenated(frames)
+            .reshaped([geometry.frames, transformer.config.inChannels, geometry.height, geometry.width])
+    }
+
     /// The row of the timestep in the schedule.
     private func check(_ latents: Tensor, timestep: Int) throws(Failure) -> Int {
-        let expected = [geometry.frames, transformer.config.inChannels, geometry.height, geometry.width]
+        let channels = transformer.config.inChannels - (condition?.shape[1] ?? 0)
+        let expected = [geometry.frames, channels, geometry.height, geometry.width]
         guard latents.dtype.isFloatingPoint, latents.shape == expected else {
             throw Failure(
                 "latents_misshapen",

@@ -58,19 +58,36 @@ package final class Transformer3D: Sendable {
     ///
     /// `promptEmbeddings` are text features `[length, textEmbedDim]`, one for each prediction that a step needs
     /// (negative and positive for classifier-free guidance), all of one length up to `maxTextSeqLength`. `timesteps`
-    /// are those that will be asked for. Fails with `prompt_embeds_misshapen`, `numeric_fault` and the codes of `LatentGeometry`.
+    /// are those that will be asked for. `condition` are the channels `[frames, C, height, width]` that follow those of the
+    /// latents in every frame: the image of image-to-video models, the control video of others.
+    /// Fails with `prompt_embeds_misshapen`, `condition_misshapen`, `numeric_fault` and the codes of `LatentGeometry`.
     package func session(
-        frames: Int, height: Int, width: Int, promptEmbeddings: [Tensor], timesteps: [Int]
+        frames: Int, height: Int, width: Int, promptEmbeddings: [Tensor], timesteps: [Int], condition: Tensor? = nil
     ) throws(Failure) -> DenoisingSession {
         let geometry = try LatentGeometry(config: config, frames: frames, height: height, width: width)
         try check(promptEmbeddings)
+        try check(condition, [frames, height, width])
         guard !timesteps.isEmpty else {
             throw Failure("timesteps_missing", "A session needs at least one timestep.", field: "timesteps")
         }
         return DenoisingSession(
             transformer: self, geometry: geometry,
             text: promptEmbeddings.map { patchEmbedding.text($0, backend: backend) },
-            modulations: try conditioning.modulations(timesteps: timesteps))
+            modulations: try conditioning.modulations(timesteps: timesteps), condition: condition)
+    }
+
+    private func check(_ condition: Tensor?, _ size: [Int]) throws(Failure) {
+        guard let condition else { return }
+        guard condition.dtype.isFloatingPoint, condition.shape.count == 4, condition.shape[1] < config.inChannels,
+            [condition.shape[0], condition.shape[2], condition.shape[3]] == size
+        else {
+            throw Failure(
+                "condition_misshapen",
+                "The condition is \(condition.shape) \(condition.dtype) beside latents of frames, height and width "
+                    + "\(size), for a model of \(config.inChannels) input channels.",
+                field: "condition", remedy: "Encode image or video at the size and length of the clip.")
+        }
+        try condition.requireFinite("The condition", field: "condition")
     }
 
     private func check(_ promptEmbeddings: [Tensor]) throws(Failure) {

@@ -3,35 +3,31 @@ import Compute
 import Failure
 import Tensor
 
-/// Two spatial norms and causal convolutions with a residual (`CogVideoXResnetBlock3D` with a spatial norm).
-struct DecoderResnet: Sendable {
-    private let norm1: SpatialNorm
+/// Two norms and causal convolutions with a residual (`CogVideoXResnetBlock3D` without a time embedding).
+struct CausalResnet: Sendable {
+    private let norm1: ChunkNorm
     private let conv1: CausalConvolution
-    private let norm2: SpatialNorm
+    private let norm2: ChunkNorm
     private let conv2: CausalConvolution
     private let shortcut: (any LinearWeights)?
 
-    static func expect(
-        _ expected: inout ExpectedWeights, _ name: String, inputs: Int, outputs: Int, latentChannels: Int
-    ) {
-        SpatialNorm.expect(&expected, "\(name).norm1", channels: inputs, latentChannels: latentChannels)
-        SpatialNorm.expect(&expected, "\(name).norm2", channels: outputs, latentChannels: latentChannels)
-        expectConvolutions(&expected, name, inputs: inputs, outputs: outputs)
-    }
-
-    /// The part that the encoder's blocks have too.
-    static func expectConvolutions(_ expected: inout ExpectedWeights, _ name: String, inputs: Int, outputs: Int) {
-        CausalConvolution.expect(&expected, "\(name).conv1", inputs: inputs, outputs: outputs)
-        CausalConvolution.expect(&expected, "\(name).conv2", inputs: outputs, outputs: outputs)
-        if inputs != outputs {
-            expected.convolution("\(name).conv_shortcut", inputs: inputs, outputs: outputs, kernel: [1, 1, 1])
+    /// - Parameter latentChannels: of the latents that the norms read; nil in the encoder.
+    static func expect(_ expected: inout ExpectedWeights, _ plan: ResnetPlan, latentChannels: Int?) {
+        let name = plan.name
+        ChunkNorm.expect(&expected, "\(name).norm1", channels: plan.inputs, latentChannels: latentChannels)
+        ChunkNorm.expect(&expected, "\(name).norm2", channels: plan.outputs, latentChannels: latentChannels)
+        CausalConvolution.expect(&expected, "\(name).conv1", inputs: plan.inputs, outputs: plan.outputs)
+        CausalConvolution.expect(&expected, "\(name).conv2", inputs: plan.outputs, outputs: plan.outputs)
+        if plan.inputs != plan.outputs {
+            expected.convolution(
+                "\(name).conv_shortcut", inputs: plan.inputs, outputs: plan.outputs, kernel: [1, 1, 1])
         }
     }
 
-    init(_ loader: LayerLoader, _ plan: DecoderPlan.Resnet, groups: Int) throws(Failure) {
-        norm1 = try SpatialNorm(loader, "\(plan.name).norm1", groups: groups)
+    init(_ loader: LayerLoader, _ plan: ResnetPlan, groups: Int, isConditioned: Bool) throws(Failure) {
+        norm1 = try ChunkNorm(loader, "\(plan.name).norm1", groups: groups, isConditioned: isConditioned)
         conv1 = try CausalConvolution(loader, "\(plan.name).conv1")
-        norm2 = try SpatialNorm(loader, "\(plan.name).norm2", groups: groups)
+        norm2 = try ChunkNorm(loader, "\(plan.name).norm2", groups: groups, isConditioned: isConditioned)
         conv2 = try CausalConvolution(loader, "\(plan.name).conv2")
         shortcut = plan.inputs == plan.outputs ? nil : try loader.flattenedLinear("\(plan.name).conv_shortcut")
     }
@@ -41,7 +37,7 @@ struct DecoderResnet: Sendable {
     /// The shortcut is projected while the first convolution reads its frames: what waits for the second one is then
     /// as narrow as the result.
     func callAsFunction(
-        _ frames: inout [Tensor], latents: LatentChunk, caches: inout ConvolutionCaches, backend: any Backend
+        _ frames: inout [Tensor], latents: LatentChunk?, caches: inout ConvolutionCaches, backend: any Backend
     ) throws(Failure) {
         let count = frames.count, gone = Tensor(uninitialized: [0])
         let first = norm1.prepared(frames, latents: latents, backend: backend)
