@@ -151,15 +151,16 @@ var targets: [Target] = [
     tests(
         "Worker",
         [
-            "TextEncoderService", "DenoiserService", "VAEDecoderService", "Stage", "Request", "Diffusion", "Compute",
+            "TextEncoderService", "DenoiserService", "VAEEncoderService", "VAEDecoderService", "Stage", "Request",
+            "Diffusion", "Compute",
             "Checkpoint", "Tensor", "DemoModel",
         ]),
     tests("Broker", ["BrokerService", "Bus", "Ledger", "Runtime", "Wire", "Work", "Tensor", logging]),
     tests(
         "Gateway",
         [
-            "GatewayService", "BrokerService", "Bus", "Wire", "Work", "Tensor", "Request", "Runtime", "Checkpoint",
-            "DemoModel",
+            "GatewayService", "BrokerService", "Bus", "Wire", "Work", "Tensor", "Media", "Request", "Runtime",
+            "Checkpoint", "DemoModel",
             hummingbird, hummingbirdTesting, nioCore, logging,
         ], exclude: ["openai_client_check.py"]),
     tests("PromptUpsampler", ["PromptUpsamplerService", "Stage", "Tensor"]),
@@ -175,17 +176,18 @@ targets += service("Broker", ["Bus", "Work", "Ledger", "Wire", "Runtime", loggin
 targets += service(
     "Gateway",
     [
-        "Bus", "Wire", "Tensor", "Request", "Checkpoint", "DemoModel", "Runtime", hummingbird, nioCore, logging,
-        serviceLifecycle,
+        "Bus", "Wire", "Tensor", "Media", "Request", "Checkpoint", "DemoModel", "Runtime", hummingbird, nioCore,
+        logging, serviceLifecycle,
     ])
 targets += service("PromptUpsampler", ["Stage", "Request", "Tensor"])
-targets += service("TextEncoder", ["Stage", "Model", "Text", "Compute", "Checkpoint", "Request", "Tensor"])
+targets += service("TextEncoder", ["Stage", "Model", "Text", "Compute", "Checkpoint", "Request", "Tensor", "Wire"])
 targets += service("Denoiser", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Request", "Tensor"])
+targets += service("VAEEncoder", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Request", "Tensor"])
 targets += service("VAEDecoder", ["Stage", "Model", "Compute", "Checkpoint", "Request", "Tensor"])
 targets += service("VideoMuxer", ["Stage", "Media", "Request", "Tensor", "Runtime"])
 targets += service(
     "CommandLine",
-    ["Bus", "Wire", "Request", "Checkpoint", "DemoModel", "Diffusion", "Tensor", "Runtime", argumentParser])
+    ["Bus", "Wire", "Request", "Checkpoint", "DemoModel", "Diffusion", "Media", "Tensor", "Runtime", argumentParser])
 targets.append(
     .executableTarget(
         name: "BenchMain",
@@ -222,7 +224,8 @@ targets.append(
 var executables: [String: String] = [
     "zoetrope-broker": "BrokerMain", "zoetrope-gateway": "GatewayMain",
     "zoetrope-prompt-upsampler": "PromptUpsamplerMain", "zoetrope-text-encoder": "TextEncoderMain",
-    "zoetrope-denoiser": "DenoiserMain", "zoetrope-vae-decoder": "VAEDecoderMain",
+    "zoetrope-denoiser": "DenoiserMain", "zoetrope-vae-encoder": "VAEEncoderMain",
+    "zoetrope-vae-decoder": "VAEDecoderMain",
     "zoetrope-video-muxer": "VideoMuxerMain", "zoetrope": "CommandLineMain", "zoetrope-bench": "BenchMain",
     "zoetrope-kernel-guard": "KernelGuardMain", "zoetrope-simulator": "SimulatorMain",
 ]

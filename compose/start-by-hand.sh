@@ -5,7 +5,7 @@
 #   compose/start-by-hand.sh --insecure --address 10.0.0.2 --broker 10.0.0.1 denoiser
 #                                                         one denoiser here, the broker on another machine
 #
-# Arguments: the services to start, of broker, gateway, text-encoder, denoiser, vae-decoder, video-muxer and
+# Arguments: the services to start, of broker, gateway, text-encoder, vae-encoder, denoiser, vae-decoder, video-muxer and
 # prompt-upsampler; a name given twice starts two. Without any: all but the prompt-upsampler.
 #
 #   --broker HOST[:PORT]     where the broker listens                          (127.0.0.1:7710)
@@ -46,14 +46,14 @@ while [ $# -gt 0 ]; do
         --log-directory) log_directory=$2; shift 2 ;;
         --bin) bin=$2; shift 2 ;;
         --keys) keys=$2; shift 2 ;;
-        broker | gateway | text-encoder | denoiser | vae-decoder | video-muxer | prompt-upsampler)
+        broker | gateway | text-encoder | vae-encoder | denoiser | vae-decoder | video-muxer | prompt-upsampler)
             services+=("$1"); shift ;;
         *) fail "'$1' is neither an option nor a service (see --help)" ;;
     esac
 done
 [[ $broker == *:* ]] || broker=$broker:7710
 [[ $gateway == *:* ]] || gateway=$gateway:8080
-[ ${#services[@]} -gt 0 ] || services=(broker gateway text-encoder denoiser vae-decoder video-muxer)
+[ ${#services[@]} -gt 0 ] || services=(broker gateway text-encoder vae-encoder denoiser vae-decoder video-muxer)
 [ -n "$model" ] || model=$bin/zoetrope_DemoModel.resources/cogvideox-demo
 
 # command_of SERVICE: sets `line` to the command of one service and `name` to a name that is unique on its address.
@@ -80,7 +80,7 @@ command_of() {
                 "${data[@]}" "${key[@]}" "${insecure[@]}") ;;
         gateway)
             line+=(--listen "$gateway" --broker "tcp://$broker" --model "$model" "${key[@]}" "${insecure[@]}") ;;
-        text-encoder | denoiser | vae-decoder)
+        text-encoder | vae-encoder | denoiser | vae-decoder)
             line+=(--broker "tcp://$broker" --name "$name" --advertise-host "$address" --model "$model"
                 "${data[@]}" "${key[@]}" "${insecure[@]}") ;;
         video-muxer | prompt-upsampler)

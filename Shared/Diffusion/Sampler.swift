@@ -41,9 +41,15 @@ package struct Sampler: Sendable {
     /// x0 as the last step estimated it, float32: the DPM step's memory, and what a preview shows.
     package private(set) var predictedOriginal: Tensor?
 
-    /// Prepares a run. Errors are those of `TimestepSchedule.timesteps` and `scheduler_unsupported`.
+    /// Prepares a run.
+    ///
+    /// - Parameter strength: 0 … 1, which part of the steps runs, the last ones (`get_timesteps` of diffusers'
+    ///   video-to-video pipeline); nil runs all.
+    ///
+    /// Errors are those of `TimestepSchedule.timesteps`, `scheduler_unsupported` and `strength_out_of_range`.
     package init(
-        kind: SamplerKind, config: SchedulerConfig, numInferenceSteps: Int, allowUnsafe: Bool = false
+        kind: SamplerKind, config: SchedulerConfig, numInferenceSteps: Int, allowUnsafe: Bool = false,
+        strength: Double? = nil
     ) throws(Failure) {
         guard let predictionType = PredictionType(rawValue: config.predictionType) else {
             throw Failure(
@@ -54,8 +60,24 @@ package struct Sampler: Sendable {
         self.predictionType = predictionType
         self.numInferenceSteps = numInferenceSteps
         schedule = try NoiseSchedule(config: config)
-        timesteps = try TimestepSchedule(config: config)
+        let all = try TimestepSchedule(config: config)
             .timesteps(numInferenceSteps: numInferenceSteps, allowUnsafe: allowUnsafe)
+        let first = try strength.map { (value) throws(Failure) in
+            numInferenceSteps - (try Self.steps(ofStrength: value, of: numInferenceSteps))
+        }
+        timesteps = Array(all.dropFirst(first ?? 0))
+    }
+
+    /// How many of `count` steps run at this strength. Fails with `strength_out_of_range` unless it is within 0 … 1 and
+    /// leaves a step to run.
+    package static func steps(ofStrength strength: Double, of count: Int) throws(Failure) -> Int {
+        guard (0...1).contains(strength), Int(Double(count) * strength) >= 1 else {
+            throw Failure(
+                "strength_out_of_range",
+                "strength is \(strength), which leaves no step of \(count) to run or is no part.",
+                field: "strength", remedy: "Use a value up to 1 that leaves at least one step: 0.8 is the default.")
+        }
+        return Int(Double(count) * strength)
     }
 
     /// Continues a run from a checkpoint's `previousOriginal`.

@@ -42,6 +42,16 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
     package var stepCacheCoefficients: [Double]?
     /// Of `pab`: how many steps share one attention.
     package var stepCacheRange: Int?
+    /// What the clip begins with; nil: its prompt alone.
+    package var conditioning: Conditioning?
+    /// How pictures of another shape became those of the clip's size.
+    package var fit: PictureFit?
+    /// Of video to video: which part of the steps runs, 0 … 1.
+    package var strength: Double?
+    /// What the latents of an image are multiplied by.
+    package var imageLatentScale: Double?
+    /// A draft: how many steps are done before a preview is made of what they foretell; nil makes the video.
+    package var stepsUntil: Int?
     /// What was decided for the user and should be seen, such as the frame count that `seconds` led to.
     package var notes: [String]
 
@@ -54,7 +64,9 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         outputType: OutputType = .video, upsamplePrompt: Bool = false, allowUnsafeStepCount: Bool = false,
         keepStepLatents: Bool = false, keepFloatFrames: Bool = false, useInitialLatents: Bool = false,
         stepCache: StepCacheMethod? = nil, stepCacheThreshold: Double? = nil,
-        stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, notes: [String] = []
+        stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, conditioning: Conditioning? = nil,
+        fit: PictureFit? = nil, strength: Double? = nil, imageLatentScale: Double? = nil,
+        stepsUntil: Int? = nil, notes: [String] = []
     ) {
         self.model = model
         self.prompt = prompt
@@ -81,11 +93,16 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         self.stepCacheThreshold = stepCacheThreshold
         self.stepCacheCoefficients = stepCacheCoefficients
         self.stepCacheRange = stepCacheRange
+        self.conditioning = conditioning
+        self.fit = fit
+        self.strength = strength
+        self.imageLatentScale = imageLatentScale
+        self.stepsUntil = stepsUntil
         self.notes = notes
     }
 
     enum CodingKeys: String, CodingKey {
-        case model, prompt, width, height, scheduler, seed, dtype, container, notes
+        case model, prompt, width, height, scheduler, seed, dtype, container, conditioning, fit, strength, notes
         case negativePrompt = "negative_prompt"
         case numFrames = "num_frames"
         case framesPerSecond = "fps"
@@ -103,6 +120,8 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         case stepCacheThreshold = "step_cache_threshold"
         case stepCacheCoefficients = "step_cache_coefficients"
         case stepCacheRange = "step_cache_range"
+        case imageLatentScale = "image_latent_scale"
+        case stepsUntil = "steps_until"
     }
 
     /// Whether the denoiser needs the embeddings of the negative prompt (diffusers: `guidance_scale > 1`).

@@ -6,11 +6,12 @@ package import Wire
 package enum StageName: String, Sendable, Hashable, CaseIterable {
     case promptUpsampler = "prompt-upsampler"
     case textEncoder = "text-encoder"
+    case vaeEncoder = "vae-encoder"
     case denoiser
     case vaeDecoder = "vae-decoder"
     case videoMuxer = "video-muxer"
 
-    /// The stages that a job with this output needs, in the order of the work; the upsampler is extra.
+    /// The stages that a job with this output needs, in the order of the work; upsampler and encoder are extra.
     package static func needed(for outputType: OutputType) -> [StageName] {
         switch outputType {
         case .latent: [.textEncoder, .denoiser]
@@ -26,7 +27,8 @@ package enum StageName: String, Sendable, Hashable, CaseIterable {
 /// |---|---|---|---|
 /// | `upsample` | prompt-upsampler | – | `prompt` u8 |
 /// | `encode` | text-encoder | `prompt`? | `input_ids` [1,L] i32, `prompt_embeds` [1,L,D], `negative_prompt_embeds`? |
-/// | `denoise` | denoiser | `prompt_embeds`, `negative_prompt_embeds`?, `init_latents`? | `latents` [1,F,C,h,w] f32, `latents_steps`? |
+/// | `condition` | vae-encoder | `pixels` [T,H,W,3] u8 | `condition_latents` [1,F,C,h,w] f32 |
+/// | `denoise` | denoiser | `prompt_embeds`, `negative_prompt_embeds`?, `condition_latents`?, `init_latents`?, `state`? | `latents` [1,F,C,h,w] f32, `latents_steps`? |
 /// | `decode` | vae-decoder | `latents` | `frames` [T,H,W,3] u8, `frames_float32`? [1,T,H,W,3] |
 /// | `mux` | video-muxer | `frames` | `video`, `contact_sheet`, `thumbnail` u8 |
 package enum JobGraph {
@@ -34,6 +36,7 @@ package enum JobGraph {
     ///
     /// - Parameters:
     ///   - initialLatents: stored noise [1,F,C,h,w] float32, exactly when `request.useInitialLatents`.
+    ///   - pixels: the stored picture or clip [T,H,W,3] u8 of the request's size, exactly when it begins with one.
     ///   - upsamplerAvailable: whether a prompt upsampler serves; without one the prompt goes in unchanged and the
     ///     specification's notes say so.
     ///   - idempotencyKey: at most 128 bytes; empty for none.
@@ -41,14 +44,15 @@ package enum JobGraph {
     ///   - priority: higher goes first.
     ///   - deadlineMilliseconds: from acceptance on; 0 for none.
     ///
-    /// Fails with `init_latents_misshapen`, `idempotency_key_invalid`, or `prompt_too_long` when the prompts written as
-    /// JSON would not fit a bus message.
+    /// Fails with `init_latents_misshapen`, `pixels_misshapen`, `idempotency_key_invalid`, or `prompt_too_long` when the
+    /// prompts written as JSON would not fit a bus message.
     package static func submit(
         for request: GenerationRequest, traits: ModelTraits, initialLatents: TensorRef? = nil,
-        upsamplerAvailable: Bool = true, idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0,
-        deadlineMilliseconds: UInt64 = 0
+        pixels: TensorRef? = nil, upsamplerAvailable: Bool = true, idempotencyKey: String = "", tenant: String = "",
+        priority: Int32 = 0, deadlineMilliseconds: UInt64 = 0
     ) throws(Failure) -> Submit {
         try check(initialLatents, request, traits)
+        try check(pixels: pixels, request)
         guard idempotencyKey.utf8.count <= RequestLimits.idempotencyKeyBytes, !idempotencyKey.utf8.contains(0) else {
             throw Failure(
                 "idempotency_key_invalid", "The idempotency key has \(idempotencyKey.utf8.count) bytes.",
@@ -61,9 +65,12 @@ package enum JobGraph {
         }
         let submit = Submit(
             idempotencyKey: idempotencyKey,
-            requestDigest: try digest(of: request, model: traits.digest, initialLatents: initialLatents?.digest),
+            requestDigest: try digest(
+                of: request, model: traits.digest, initialLatents: initialLatents?.digest,
+                pixels: pixels?.digest),
             tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(recorded),
-            tasks: try tasks(for: recorded, traits: traits, initialLatents: initialLatents, upsampling: upsampling),
+            tasks: try tasks(
+                for: recorded, traits: traits, initialLatents: initialLatents, pixels: pixels, upsampling: upsampling),
             deadlineMilliseconds: deadlineMilliseconds)
         try checkSize(submit)
         return submit
@@ -94,22 +101,68 @@ package enum JobGraph {
         return submit
     }
 
-    /// SHA-256 over the canonical JSON of the request, the model and the initial latents: equal for requests that mean
+    /// The SUBMIT that goes on where a draft stopped, with its embeddings and its state: the same bits as a job that did
+    /// not stop.
+    ///
+    /// - Parameters:
+    ///   - draft: the draft's request.
+    ///   - outputs: what the draft has stored, by task and output (`denoise.state`).
+    ///   - source: the draft's job, for the notes.
+    ///
+    /// Fails with `nothing_to_continue` when the job was no draft or lacks what is needed, and as `submit` does.
+    package static func continued(
+        _ draft: GenerationRequest, outputs: [String: TensorRef], of source: String, traits: ModelTraits,
+        idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0, deadlineMilliseconds: UInt64 = 0
+    ) throws(Failure) -> Submit {
+        guard draft.model == traits.name else {
+            throw Failure(
+                "model_unknown", "The draft was made by \(draft.model), and \(traits.name) is served here.",
+                field: "model", remedy: "Ask a gateway that serves the model.")
+        }
+        var stored = ["state": outputs["denoise.state"], "prompt_embeds": outputs["encode.prompt_embeds"]]
+        if draft.usesGuidance { stored["negative_prompt_embeds"] = outputs["encode.negative_prompt_embeds"] }
+        if draft.conditioning != nil { stored["condition_latents"] = outputs["condition.condition_latents"] }
+        let known = stored.compactMapValues(\.self)
+        guard let steps = draft.stepsUntil, let state = known["state"], known.count == stored.count else {
+            throw Failure(
+                "nothing_to_continue",
+                draft.stepsUntil == nil
+                    ? "The job is no draft: it runs to its end." : "The draft has not come so far yet.",
+                field: "id", remedy: "Name a job that was made with steps_until and is completed.")
+        }
+        var request = draft
+        request.stepsUntil = nil
+        request.notes.append("continued: from step \(steps) of \(source)")
+        var tasks = [try denoise(request, traits, from: DenoiseSources(stored: known))]
+        if request.outputType != .latent { tasks.append(try decode(request, traits)) }
+        if request.outputType == .video { tasks.append(try mux(request, traits)) }
+        let submit = Submit(
+            idempotencyKey: idempotencyKey,
+            requestDigest: try digest(of: request, model: traits.digest, initialLatents: state.digest),
+            tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(request), tasks: tasks,
+            deadlineMilliseconds: deadlineMilliseconds)
+        try checkSize(submit)
+        return submit
+    }
+
+    /// SHA-256 over the canonical JSON of the request, the model, the initial latents and the pixels: equal for requests that mean
     /// the same. A seed drawn at random does not count, so that a repeated request without a seed is the same request;
     /// nor do notes.
     package static func digest(
-        of request: GenerationRequest, model: String, initialLatents: Digest? = nil
+        of request: GenerationRequest, model: String, initialLatents: Digest? = nil, pixels: Digest? = nil
     ) throws(Failure) -> Digest {
         struct Identity: Encodable {
             let request: GenerationRequest
             let model: String
             let initialLatents: String
+            let pixels: String?
         }
         var stable = request
         if stable.seedIsRandom { stable.seed = 0 }
         stable.notes = []
         let identity = Identity(
-            request: stable, model: model, initialLatents: initialLatents.map(\.description) ?? "")
+            request: stable, model: model, initialLatents: initialLatents.map(\.description) ?? "",
+            pixels: pixels.map(\.description))
         return Digest.of(Array(try CanonicalJSON.encode(identity).utf8))
     }
 
@@ -138,6 +191,18 @@ package enum JobGraph {
         }
         guard let initialLatents else { return }
         try checkInitialLatents(dtype: initialLatents.dtype, shape: initialLatents.shape, for: request, traits: traits)
+    }
+
+    private static func check(pixels: TensorRef?, _ request: GenerationRequest) throws(Failure) {
+        let kind = request.conditioning
+        let expected = kind.map { [$0 == .image ? 1 : request.numFrames, request.height, request.width, 3] }
+        guard pixels?.shape == expected, pixels?.dtype ?? .uint8 == .uint8 else {
+            throw Failure(
+                "pixels_misshapen",
+                "The pixels are \(pixels.map { "\($0.dtype) \($0.shape)" } ?? "missing"), and the request needs "
+                    + "\(expected.map { "uint8 \($0)" } ?? "none").",
+                field: kind?.rawValue ?? "image")
+        }
     }
 
     /// Prompts grow when written as JSON (a control character takes six bytes), so the limit that counts is the bus's.

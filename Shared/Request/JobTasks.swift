@@ -4,12 +4,15 @@ import Wire
 extension JobGraph {
     /// The tasks of `request`, producers before consumers.
     static func tasks(
-        for request: GenerationRequest, traits: ModelTraits, initialLatents: TensorRef?, upsampling: Bool
+        for request: GenerationRequest, traits: ModelTraits, initialLatents: TensorRef?, pixels: TensorRef?,
+        upsampling: Bool
     ) throws(Failure) -> [TaskSpecification] {
         var tasks: [TaskSpecification] = []
         if upsampling { tasks.append(try upsample(request)) }
         tasks.append(try encode(request, traits, upsampling: upsampling))
-        tasks.append(try denoise(request, traits, initialLatents))
+        if let pixels, let kind = request.conditioning { tasks.append(try condition(kind, pixels, request, traits)) }
+        tasks.append(
+            try denoise(request, traits, from: DenoiseSources(request, initialLatents: initialLatents)))
         if request.outputType != .latent { tasks.append(try decode(request, traits)) }
         if request.outputType == .video { tasks.append(try mux(request, traits)) }
         return tasks
@@ -34,8 +37,41 @@ extension JobGraph {
             inputs: upsampling ? [input("prompt", of: "upsample")] : [], durableOutputs: true)
     }
 
-    private static func denoise(
-        _ request: GenerationRequest, _ traits: ModelTraits, _ initialLatents: TensorRef?
+    private static func condition(
+        _ kind: Conditioning, _ pixels: TensorRef, _ request: GenerationRequest, _ traits: ModelTraits
+    ) throws(Failure) -> TaskSpecification {
+        let parameters = ConditionParameters(
+            dtype: request.dtype, isSampled: kind.isSampled, seed: request.seed,
+            scale: request.imageLatentScale ?? traits.latentScale)
+        return TaskSpecification(
+            name: "condition", stage: StageName.vaeEncoder.rawValue, model: traits.digest,
+            parameters: try CanonicalJSON.encode(parameters),
+            inputs: [TaskInput(name: "pixels", source: .blob(pixels))], durableOutputs: true)
+    }
+
+    /// Where the denoiser's inputs come from.
+    struct DenoiseSources {
+        /// By input name: embeddings, and what else the job begins with.
+        var inputs: [String: InputSource]
+
+        /// From the tasks before it, and noise that was uploaded.
+        init(_ request: GenerationRequest, initialLatents: TensorRef?) {
+            inputs = ["prompt_embeds": .task(name: "encode", output: "prompt_embeds")]
+            if request.usesGuidance {
+                inputs["negative_prompt_embeds"] = .task(name: "encode", output: "negative_prompt_embeds")
+            }
+            if request.conditioning != nil {
+                inputs["condition_latents"] = .task(name: "condition", output: "condition_latents")
+            }
+            if let initialLatents { inputs["init_latents"] = .blob(initialLatents) }
+        }
+
+        /// From what another job has left.
+        init(stored: [String: TensorRef]) { inputs = stored.mapValues { .blob($0) } }
+    }
+
+    static func denoise(
+        _ request: GenerationRequest, _ traits: ModelTraits, from sources: DenoiseSources
     ) throws(Failure) -> TaskSpecification {
         let parameters = DenoiseParameters(
             width: request.width, height: request.height, numFrames: request.numFrames,
@@ -44,13 +80,14 @@ extension JobGraph {
             dtype: request.dtype, allowUnsafeStepCount: request.allowUnsafeStepCount,
             keepStepLatents: request.keepStepLatents, stepCache: request.stepCache,
             stepCacheThreshold: request.stepCacheThreshold, stepCacheCoefficients: request.stepCacheCoefficients,
-            stepCacheRange: request.stepCacheRange)
-        var inputs = [input("prompt_embeds", of: "encode")]
-        if request.usesGuidance { inputs.append(input("negative_prompt_embeds", of: "encode")) }
-        if let initialLatents { inputs.append(TaskInput(name: "init_latents", source: .blob(initialLatents))) }
+            stepCacheRange: request.stepCacheRange, conditioning: request.conditioning, strength: request.strength,
+            stepsUntil: request.stepsUntil)
+        let order = ["prompt_embeds", "negative_prompt_embeds", "condition_latents", "init_latents", "state"]
         return TaskSpecification(
             name: "denoise", stage: StageName.denoiser.rawValue, model: traits.digest,
-            parameters: try CanonicalJSON.encode(parameters), inputs: inputs, durableOutputs: true)
+            parameters: try CanonicalJSON.encode(parameters),
+            inputs: order.compactMap { name in sources.inputs[name].map { TaskInput(name: name, source: $0) } },
+            durableOutputs: true)
     }
 
     /// Frames are large and quickly made again: they stay in the decoder's memory unless they are the job's result.

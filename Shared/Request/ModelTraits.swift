@@ -28,6 +28,12 @@ package struct ModelTraits: Sendable, Hashable, Codable {
     package var maxTextTokens: Int
     /// Learned position embeddings exist for the native size and frame count only.
     package var hasFixedSize: Bool
+    /// What a request must begin with.
+    package var conditioning: Conditioning
+    /// What the autoencoder's latents are multiplied by for the diffusion process.
+    package var latentScale: Double
+    /// What those of an image are multiplied by: CogVideoX 1.5 divides.
+    package var imageLatentScale: Double
     package var schedulerConfig: SchedulerConfig
     /// TeaCache's polynomial for this model, highest power first: what `zoetrope.json` names, or the published one of a
     /// model of released shape. Nil where there is none.
@@ -37,17 +43,11 @@ package struct ModelTraits: Sendable, Hashable, Codable {
     ///
     /// - Parameter digest: the folder's digest where it is known; nil computes it from the files (and caches it).
     ///
-    /// Fails with `model_pipeline_unsupported` for image-to-video and other checkpoints that need more than a prompt,
+    /// Fails with `model_pipeline_unsupported` for checkpoints that read more than latents, an image or a control video,
     /// with `model_config_invalid` for a wrong `zoetrope.json`, and as `ModelFolder.digest()` does.
     package init(folder: ModelFolder, digest: String? = nil) throws(Failure) {
         let transformer = folder.transformer
-        guard folder.pipelineClass == "CogVideoXPipeline", transformer.inChannels == folder.vae.latentChannels else {
-            throw Failure(
-                "model_pipeline_unsupported",
-                "\(folder.name) is a \(folder.pipelineClass) with \(transformer.inChannels) input channels; it cannot "
-                    + "make a video from a prompt alone.",
-                field: "model", remedy: "Use a text-to-video checkpoint, such as CogVideoX-2b, -5b or 1.5-5B.")
-        }
+        conditioning = try Self.conditioning(folder)
         guard let sampler = SamplerKind(className: folder.scheduler.className) else {
             throw Failure(
                 "model_config_invalid", "The scheduler \(folder.scheduler.className) is not known.",
@@ -72,8 +72,31 @@ package struct ModelTraits: Sendable, Hashable, Codable {
         latentChannels = folder.vae.latentChannels
         maxTextTokens = transformer.maxTextSeqLength
         hasFixedSize = transformer.useLearnedPositionalEmbeddings
+        latentScale = folder.vae.scalingFactor
+        imageLatentScale = folder.vae.invertScaleLatents ? 1 / folder.vae.scalingFactor : folder.vae.scalingFactor
         schedulerConfig = folder.scheduler
         teaCacheCoefficients = defaults.teaCacheCoefficients ?? TeaCacheCoefficients.published(for: transformer)
+    }
+
+    private static func conditioning(_ folder: ModelFolder) throws(Failure) -> Conditioning {
+        let channels = folder.vae.latentChannels, inputs = folder.transformer.inChannels
+        switch (folder.pipelineClass, inputs) {
+        case ("CogVideoXPipeline", channels), ("CogVideoXVideoToVideoPipeline", channels): return .text
+        case ("CogVideoXImageToVideoPipeline", 2 * channels): return .image
+        case ("CogVideoXFunControlPipeline", 2 * channels): return .control
+        default:
+            throw Failure(
+                "model_pipeline_unsupported",
+                "\(folder.name) is a \(folder.pipelineClass) with \(inputs) input channels for \(channels) latent channels.",
+                field: "model",
+                remedy: "Use a checkpoint for text, image or control video, such as CogVideoX-2b, -5b-I2V or 1.5-5B.")
+        }
+    }
+
+    /// What a request may begin with. CogVideoX 1.5 pads the latent frames of a clip, which a given clip does not have.
+    package var possibleConditioning: Set<Conditioning> {
+        guard conditioning == .text else { return [conditioning] }
+        return latentFramesPerPatch == 1 ? [.text, .video] : [.text]
     }
 
     /// Published 1.5 configurations name 300×300 latents, which is no size anyone should make; where the named size is
@@ -114,6 +137,12 @@ package struct ModelTraits: Sendable, Hashable, Codable {
         guard frames < last else { return [last] }
         let below = (frames - 1) / frameStride * frameStride + 1
         return [below, below + frameStride]
+    }
+
+    /// The frames of a clip when nobody says how many: as many as the source has, if there is one, else the native count.
+    package func frames(of sourceFrames: Int?) -> Int {
+        guard let sourceFrames, !hasFixedSize else { return nativeFrames }
+        return max(1, min(sourceFrames, RequestLimits.frames) - 1) / frameStride * frameStride + 1
     }
 
     // MARK: Latents

@@ -1,47 +1,66 @@
 package import Failure
 
-/// Fields of a `multipart/form-data` body (RFC 7578). Files are refused: a prompt is all that a video needs.
+/// One part of a form.
+package struct FormPart: Sendable, Hashable {
+    package enum Content: Sendable, Hashable {
+        case text(String)
+        /// The bytes of a part that has a file name.
+        case file([UInt8])
+    }
+
+    package var name: String
+    package var content: Content
+
+    package init(name: String, content: Content) {
+        self.name = name
+        self.content = content
+    }
+}
+
+/// The parts of a `multipart/form-data` body (RFC 7578).
 package enum MultipartForm {
-    /// The fields in their order. Errors: `form_malformed`, `file_unsupported`.
-    package static func fields(_ body: [UInt8], boundary: String) throws(Failure) -> [(name: String, value: String)] {
+    /// The parts in their order; one whose disposition names a file is a file. Errors: `form_malformed`.
+    package static func parts(_ body: [UInt8], boundary: String) throws(Failure) -> [FormPart] {
         let marker = Array("--\(boundary)".utf8)
         guard !boundary.isEmpty, boundary.utf8.count <= 70, var position = find(marker, in: body, from: 0) else {
             throw malformed("there is no part between its boundaries")
         }
-        var fields: [(name: String, value: String)] = []
+        var parts: [FormPart] = []
         let separator = Array("\r\n".utf8) + marker
         while true {
             position += marker.count
-            if body[position...].starts(with: "--".utf8) { return fields }
+            if body[position...].starts(with: "--".utf8) { return parts }
             guard body[position...].starts(with: "\r\n".utf8) else { throw malformed("a boundary has no line end") }
             position += 2
             guard let end = find(separator, in: body, from: max(0, position - 2)) else {
                 throw malformed("the last boundary is missing")
             }
-            fields.append(try field(body[position..<max(position, end)]))
+            parts.append(try part(body[position..<max(position, end)]))
             position = end + 2
         }
     }
 
-    private static func field(_ part: ArraySlice<UInt8>) throws(Failure) -> (name: String, value: String) {
+    private static func part(_ part: ArraySlice<UInt8>) throws(Failure) -> FormPart {
         let bytes = Array(part)
         let blank = Array("\r\n\r\n".utf8)
         guard let split = find(blank, in: bytes, from: 0) else { throw malformed("a part has no headers") }
-        guard let headers = String(validating: bytes[..<split], as: UTF8.self),
-            let value = String(validating: bytes[(split + blank.count)...], as: UTF8.self)
-        else { throw malformed("a part is not UTF-8 text") }
+        guard let headers = String(validating: bytes[..<split], as: UTF8.self) else {
+            throw malformed("a part's headers are not UTF-8 text")
+        }
         let disposition = headers.split(separator: "\r\n").first {
             $0.lowercased().hasPrefix("content-disposition:")
         }
         guard let disposition, let name = HeaderParameters.value("name", in: String(disposition)) else {
             throw malformed("a part has no name")
         }
-        guard HeaderParameters.value("filename", in: String(disposition)) == nil else {
-            throw Failure(
-                "file_unsupported", "\(name) is a file; this model makes videos from text alone.", field: name,
-                remedy: "Leave the file out.")
+        let content = bytes[(split + blank.count)...]
+        if HeaderParameters.value("filename", in: String(disposition)) != nil {
+            return FormPart(name: name, content: .file(Array(content)))
         }
-        return (name, value)
+        guard let value = String(validating: content, as: UTF8.self) else {
+            throw malformed("a part is not UTF-8 text")
+        }
+        return FormPart(name: name, content: .text(value))
     }
 
     private static func malformed(_ reason: String) -> Failure {

@@ -40,5 +40,32 @@ package enum OutputType: String, Sendable, Hashable, Codable, CaseIterable {
     case latent
 }
 
+/// What a clip begins with beside its prompt.
+package enum Conditioning: String, Sendable, Hashable, Codable, CaseIterable {
+    /// Nothing: text to video.
+    case text
+    /// The first frame (`CogVideoXImageToVideoPipeline`).
+    case image
+    /// A clip whose noisy latents are denoised (`CogVideoXVideoToVideoPipeline`).
+    case video
+    /// A clip that every step looks at (`CogVideoXFunControlPipeline`).
+    case control
+
+    /// Whether the condition's channels follow those of the latents in the transformer's input.
+    package var joinsChannels: Bool { self == .image || self == .control }
+    /// Whether its latents are drawn from their distribution, with the first normals of the seed; else they are its mode.
+    package var isSampled: Bool { self == .image || self == .video }
+}
+
+/// How a picture of another shape becomes one of the clip's size.
+package enum PictureFit: String, Sendable, Hashable, Codable, CaseIterable {
+    /// Each side by itself, as diffusers does.
+    case stretch
+    /// Scaled to cover the clip's frame, and what hangs over cut off evenly.
+    case cover
+    /// Scaled to fit into the clip's frame, on black.
+    case contain
+}
+
 /// A sampler travels and is stored under its short name, `ddim` or `dpm`.
 extension SamplerKind: Codable {}

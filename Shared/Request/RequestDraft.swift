@@ -1,6 +1,20 @@
 package import Failure
 package import FoundationEssentials
 
+/// A picture or clip that came as a file in the form of a request.
+package struct AttachedFile: Sendable, Hashable {
+    /// What it is: `image`, `video`, `control_video`, or `input_reference` for whichever the model begins with.
+    package var field: String
+    package var bytes: [UInt8]
+
+    package static let fields = ["input_reference", "image", "video", "control_video"]
+
+    package init(field: String, bytes: [UInt8]) {
+        self.field = field
+        self.bytes = bytes
+    }
+}
+
 /// A request as the user gave it: every field optional, types checked, ranges not yet.
 ///
 /// Read strictly: a field that is not known is `unknown_field` with the nearest known name, a value of the wrong kind
@@ -35,6 +49,21 @@ package struct RequestDraft: Sendable, Hashable {
     package var stepCacheRange: Int?
     /// The id of noise `[1, F, C, h, w]` uploaded before, to start from instead of the seed's.
     package var initialLatents: String?
+    /// The id of an uploaded picture that becomes the first frame.
+    package var image: String?
+    /// The id of an uploaded clip to make another of.
+    package var video: String?
+    /// The id of an uploaded clip that every step follows.
+    package var controlVideo: String?
+    package var fit: String?
+    package var strength: Double?
+    package var imageLatentScale: Double?
+    /// Frames a second that are taken of a clip; nil takes every frame as it is.
+    package var sourceFramesPerSecond: Int?
+    /// Stop after so many steps and show what they foretell; the job can be continued.
+    package var stepsUntil: Int?
+    /// A file that came with the request.
+    package var attachment: AttachedFile?
 
     package init() {}
 
@@ -43,7 +72,8 @@ package struct RequestDraft: Sendable, Hashable {
         "prompt", "negative_prompt", "model", "width", "height", "size", "num_frames", "seconds", "fps",
         "num_inference_steps", "guidance_scale", "use_dynamic_cfg", "scheduler", "seed", "dtype", "container",
         "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames",
-        "init_latents", "step_cache", "step_cache_threshold", "step_cache_range",
+        "init_latents", "step_cache", "step_cache_threshold", "step_cache_range", "image", "video", "control_video",
+        "fit", "strength", "image_latent_scale", "source_fps", "steps_until",
     ]
 
     /// Reads one JSON object; `body_not_json` when it is none. A null leaves the field's default.
@@ -60,15 +90,33 @@ package struct RequestDraft: Sendable, Hashable {
         for (name, value) in fields.sorted(by: { $0.key < $1.key }) { try set(name, to: value) }
     }
 
-    /// Reads form fields; a name given twice is `field_repeated`.
-    package init(form: [(name: String, value: String)]) throws(Failure) {
+    /// Reads a form; a name given twice is `field_repeated`, a file where none belongs `file_unsupported`.
+    package init(form: [FormPart]) throws(Failure) {
         var seen: Set<String> = []
-        for (name, value) in form {
-            guard seen.insert(name).inserted else {
-                throw Failure("field_repeated", "\(name) is given twice.", field: name, remedy: "Give it once.")
+        for part in form {
+            guard seen.insert(part.name).inserted else {
+                throw Failure(
+                    "field_repeated", "\(part.name) is given twice.", field: part.name, remedy: "Give it once.")
             }
-            try set(name, to: .text(value))
+            switch part.content {
+            case .text(let value): try set(part.name, to: .text(value))
+            case .file(let bytes): try attach(AttachedFile(field: part.name, bytes: bytes))
+            }
         }
+    }
+
+    private mutating func attach(_ file: AttachedFile) throws(Failure) {
+        guard AttachedFile.fields.contains(file.field) else {
+            throw Failure(
+                "file_unsupported", "\(file.field.prefix(80)) is a file.", field: "\(file.field.prefix(80))",
+                remedy: "Files go into \(AttachedFile.fields.joined(separator: ", ")).")
+        }
+        if let attachment {
+            throw Failure(
+                "fields_conflict", "\(attachment.field) and \(file.field) are both files.", field: file.field,
+                remedy: "Give one of them.")
+        }
+        attachment = file
     }
 
     /// Sets the field with the public name `name`. Errors: `unknown_field`, `wrong_type`, `seed_out_of_range`.
@@ -83,10 +131,14 @@ package struct RequestDraft: Sendable, Hashable {
         case "num_frames": numFrames = try value.integer(name)
         case "seconds": seconds = try value.seconds(name)
         case "fps": framesPerSecond = try value.integer(name)
+        case "source_fps": sourceFramesPerSecond = try value.integer(name)
         case "num_inference_steps": numInferenceSteps = try value.integer(name)
+        case "steps_until": stepsUntil = try value.integer(name)
         case "guidance_scale": guidanceScale = try value.number(name)
         case "step_cache_threshold": stepCacheThreshold = try value.number(name)
         case "step_cache_range": stepCacheRange = try value.integer(name)
+        case "strength": strength = try value.number(name)
+        case "image_latent_scale": imageLatentScale = try value.number(name)
         case "seed": seed = try value.seed(name)
         default: throw Self.unknown(name)
         }
@@ -104,6 +156,10 @@ package struct RequestDraft: Sendable, Hashable {
         case "output_type": outputType = try value.string(name)
         case "init_latents": initialLatents = try value.string(name)
         case "step_cache": stepCache = try value.string(name)
+        case "image": image = try value.string(name)
+        case "video": video = try value.string(name)
+        case "control_video": controlVideo = try value.string(name)
+        case "fit": fit = try value.string(name)
         default: return false
         }
         return true

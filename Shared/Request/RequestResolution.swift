@@ -8,17 +8,23 @@ extension RequestDraft {
     /// Defaults: size, frames, steps, guidance, fps and sampler of the model; dynamic guidance off; float32; an mp4
     /// video; a random 32-bit seed, recorded. Every failure names field, value and remedy (codes in docs/errors.md).
     ///
-    /// - Parameter randomSeed: draws the seed of a request that names none.
+    /// - Parameters:
+    ///   - sourceFrames: how many frames the clip has that the request begins with; nil without one.
+    ///   - randomSeed: draws the seed of a request that names none.
     package func resolved(
-        for traits: ModelTraits, randomSeed: () -> UInt64 = { UInt64(UInt32.random(in: .min ... .max)) }
+        for traits: ModelTraits, sourceFrames: Int? = nil,
+        randomSeed: () -> UInt64 = { UInt64(UInt32.random(in: .min ... .max)) }
     ) throws(Failure) -> GenerationRequest {
         try checkModel(traits)
+        let conditioning = try checkedConditioning(traits)
+        try checkSourceRate(conditioning)
         let prompt = try checkedPrompt()
         let negativePrompt = try checkedNegativePrompt()
         var notes: [String] = []
         let framesPerSecond = try checkedFramesPerSecond(traits)
         let size = try checkedSize(traits)
-        let numFrames = try checkedFrames(traits, framesPerSecond: framesPerSecond, notes: &notes)
+        let numFrames = try checkedFrames(
+            traits, framesPerSecond: framesPerSecond, sourceFrames: sourceFrames, notes: &notes)
         try checkVolume(width: size.width, height: size.height, frames: numFrames)
         let steps = try checkedSteps(traits)
         let cache = try checkedStepCache(traits)
@@ -35,7 +41,11 @@ extension RequestDraft {
             upsamplePrompt: upsamplePrompt ?? false, allowUnsafeStepCount: allowUnsafeStepCount ?? false,
             keepStepLatents: keepStepLatents ?? false, keepFloatFrames: keepFloatFrames ?? false,
             useInitialLatents: initialLatents != nil, stepCache: cache?.method, stepCacheThreshold: cache?.threshold,
-            stepCacheCoefficients: cache?.coefficients, stepCacheRange: cache?.range, notes: notes)
+            stepCacheCoefficients: cache?.coefficients, stepCacheRange: cache?.range,
+            conditioning: conditioning == .text ? nil : conditioning, fit: try checkedFit(conditioning),
+            strength: try checkedStrength(conditioning, steps: steps),
+            imageLatentScale: try checkedImageLatentScale(conditioning, traits),
+            stepsUntil: try checkedStepsUntil(conditioning, steps: steps), notes: notes)
     }
 
     // MARK: Text
@@ -189,9 +199,14 @@ extension RequestDraft {
     }
 
     private func checkedFrames(
-        _ traits: ModelTraits, framesPerSecond: Int, notes: inout [String]
+        _ traits: ModelTraits, framesPerSecond: Int, sourceFrames: Int?, notes: inout [String]
     ) throws(Failure) -> Int {
-        var count = numFrames ?? traits.nativeFrames
+        var count = numFrames ?? traits.frames(of: sourceFrames)
+        defer {
+            if let sourceFrames, count < sourceFrames {
+                notes.append("source_trimmed: the first \(count) of \(sourceFrames) frames were taken")
+            }
+        }
         if let seconds {
             guard numFrames == nil else {
                 throw Failure(
@@ -207,6 +222,11 @@ extension RequestDraft {
                 "frame_count_unsupported",
                 "num_frames is \(count); \(traits.name) makes one frame more than a multiple of \(traits.frameStride).",
                 field: "num_frames", remedy: "Use \(nearest).")
+        }
+        guard count <= sourceFrames ?? count else {
+            throw Failure(
+                "source_too_short", "num_frames is \(count) and the clip has \(sourceFrames ?? 0) frames.",
+                field: "num_frames", remedy: "Use \(traits.frames(of: sourceFrames)) or a longer clip.")
         }
         guard !traits.hasFixedSize || count == traits.nativeFrames else {
             throw Failure(

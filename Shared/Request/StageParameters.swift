@@ -41,12 +41,19 @@ package struct DenoiseParameters: Sendable, Hashable, Codable {
     package var stepCacheThreshold: Double?
     package var stepCacheCoefficients: [Double]?
     package var stepCacheRange: Int?
+    /// What the input `condition_latents` is; nil: there is none.
+    package var conditioning: Conditioning?
+    /// Of video to video: which part of the steps runs.
+    package var strength: Double?
+    /// How many steps are done before the run stops, with its state as one more output; nil: all.
+    package var stepsUntil: Int?
 
     package init(
         width: Int, height: Int, numFrames: Int, numInferenceSteps: Int, guidanceScale: Double, useDynamicCFG: Bool,
         scheduler: SamplerKind, seed: UInt64, dtype: Precision, allowUnsafeStepCount: Bool = false,
         keepStepLatents: Bool = false, stepCache: StepCacheMethod? = nil, stepCacheThreshold: Double? = nil,
-        stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil
+        stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, conditioning: Conditioning? = nil,
+        strength: Double? = nil, stepsUntil: Int? = nil
     ) {
         self.width = width
         self.height = height
@@ -63,6 +70,26 @@ package struct DenoiseParameters: Sendable, Hashable, Codable {
         self.stepCacheThreshold = stepCacheThreshold
         self.stepCacheCoefficients = stepCacheCoefficients
         self.stepCacheRange = stepCacheRange
+        self.conditioning = conditioning
+        self.strength = strength
+        self.stepsUntil = stepsUntil
+    }
+}
+
+/// What the VAE encoder is told (task `condition`).
+package struct ConditionParameters: Sendable, Hashable, Codable {
+    package var dtype: Precision
+    /// Whether latents are drawn from their distribution with the first normals of `seed`; else they are its mode.
+    package var isSampled: Bool
+    package var seed: UInt64
+    /// What the latents are multiplied by.
+    package var scale: Double
+
+    package init(dtype: Precision, isSampled: Bool, seed: UInt64, scale: Double) {
+        self.dtype = dtype
+        self.isSampled = isSampled
+        self.seed = seed
+        self.scale = scale
     }
 }
 

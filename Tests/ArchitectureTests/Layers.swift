@@ -16,7 +16,8 @@ enum Layers {
     static let testing: Set<String> = ["TestSupport", "Simulator", "CLostFsync"]
 
     static let services = [
-        "Broker", "Gateway", "PromptUpsampler", "TextEncoder", "Denoiser", "VAEDecoder", "VideoMuxer", "CommandLine",
+        "Broker", "Gateway", "PromptUpsampler", "TextEncoder", "Denoiser", "VAEEncoder", "VAEDecoder", "VideoMuxer",
+        "CommandLine",
     ]
 
     /// Arrows inside one layer: a generated C module on the C library it is generated for.
@@ -44,7 +45,7 @@ enum Layers {
     /// The tests that start more than one service in their process.
     static let crossingTests: [String: Set<String>] = [
         "GatewayTests": ["GatewayService", "BrokerService"],
-        "WorkerTests": ["TextEncoderService", "DenoiserService", "VAEDecoderService"],
+        "WorkerTests": ["TextEncoderService", "DenoiserService", "VAEEncoderService", "VAEDecoderService"],
     ]
 
     /// Modules of the toolchain, which need no declaration.

@@ -22,8 +22,9 @@ struct CPUChoiceTests {
     func list() throws {
         let usable = UsableCPUs(cpus: CPUList(0..<8), quota: nil)
         let expected = Dictionary(
-            uniqueKeysWithValues: ["text-encoder-1", "denoiser-1", "denoiser-2", "vae-decoder-1", "video-muxer-1"]
-                .map { ($0, "2-3,6") })
+            uniqueKeysWithValues: [
+                "text-encoder-1", "vae-encoder-1", "denoiser-1", "denoiser-2", "vae-decoder-1", "video-muxer-1",
+            ].map { ($0, "2-3,6") })
         #expect(arguments(try CPUChoice("6,2-3", usable: usable)) == expected)
         #expect(arguments(try CPUChoice(nil, usable: usable)) == [:])
     }

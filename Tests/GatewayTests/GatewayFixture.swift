@@ -21,12 +21,15 @@ struct GatewayFixture {
 
     static let modelDigest = String(repeating: "d", count: 64)
 
+    /// - Parameter conditioning: what the model wants its videos to begin with.
     init(
         service: FakeJobService = FakeJobService(), administration: AdminGate = .open,
-        keepAlive: Duration = .seconds(15)
+        keepAlive: Duration = .seconds(15), conditioning: Conditioning = .text
     ) throws {
         self.service = service
-        traits = try ModelTraits(folder: ModelFolder(path: DemoModel.path()), digest: Self.modelDigest)
+        var traits = try ModelTraits(folder: ModelFolder(path: DemoModel.path()), digest: Self.modelDigest)
+        traits.conditioning = conditioning
+        self.traits = traits
         gateway = Gateway(
             service: service, traits: traits, administration: administration, keepAlive: keepAlive)
     }

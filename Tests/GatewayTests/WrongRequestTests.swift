@@ -94,7 +94,7 @@ struct WrongRequestTests {
                 #expect(["form_malformed", "prompt_missing"].contains(try answer.code()), "\(body)")
             }
             let file =
-                "--b\r\nContent-Disposition: form-data; name=\"input_reference\"; filename=\"a.png\"\r\n\r\nx\r\n--b--\r\n"
+                "--b\r\nContent-Disposition: form-data; name=\"prompt\"; filename=\"a.png\"\r\n\r\nx\r\n--b--\r\n"
             #expect(try await post("multipart/form-data; boundary=b", file).code() == "file_unsupported")
             let fine = try await post("Application/JSON; charset=utf-8", #"{"prompt": "a"}"#)
             #expect(fine.status == .ok)

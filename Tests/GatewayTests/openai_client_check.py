@@ -99,7 +99,7 @@ def main():
             lambda: client.videos.create(prompt="a boat", model="sora-2"))
     refused("a size the model cannot make is refused", openai.BadRequestError, "size_not_multiple_of_16",
             lambda: client.videos.create(prompt="a boat", size="100x100"))
-    refused("a file is refused", openai.BadRequestError, "file_unsupported",
+    refused("a file that is no video is refused", openai.BadRequestError, "input_video_unreadable",
             lambda: client.videos.create(prompt="a boat", input_reference=b"not an image"))
     refused("an unknown video is not found", openai.NotFoundError, "job_not_found",
             lambda: client.videos.retrieve("video_00000000000000000000000000000000"))

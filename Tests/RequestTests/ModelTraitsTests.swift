@@ -61,13 +61,17 @@ struct ModelTraitsTests {
         #expect(traits.nearestFrameCounts(5000) == [1025])
     }
 
-    @Test("a checkpoint that needs an image is refused by name")
-    func imageToVideo() {
-        let found = #expect(throws: Failure.self) {
+    @Test("a folder says what its videos begin with")
+    func conditioning() throws {
+        func traits(_ pipeline: String, _ channels: String) throws -> ModelTraits {
             try ModelFixtures.traits(
-                pipeline: "CogVideoXImageToVideoPipeline",
-                transformer: ["in_channels": "32", "use_rotary_positional_embeddings": "true"])
+                pipeline: pipeline, transformer: ["in_channels": channels, "use_rotary_positional_embeddings": "true"])
         }
+        #expect(try traits("CogVideoXImageToVideoPipeline", "32").possibleConditioning == [.image])
+        #expect(try traits("CogVideoXFunControlPipeline", "32").possibleConditioning == [.control])
+        #expect(try ModelFixtures.cogVideoX2b().possibleConditioning == [.text, .video])
+        #expect(try ModelFixtures.cogVideoX15().possibleConditioning == [.text])
+        let found = #expect(throws: Failure.self) { try traits("CogVideoXImageToVideoPipeline", "33") }
         #expect(found?.code == "model_pipeline_unsupported")
     }
 

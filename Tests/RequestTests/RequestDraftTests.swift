@@ -9,6 +9,10 @@ struct RequestDraftTests {
         #expect(throws: Failure.self) { try RequestDraft(json: Data(json.utf8)) }
     }
 
+    private func texts(_ fields: [(String, String)]) -> [FormPart] {
+        fields.map { FormPart(name: $0.0, content: .text($0.1)) }
+    }
+
     @Test("every public field name can be set, from JSON types and from text")
     func everyField() throws {
         let json = """
@@ -17,7 +21,9 @@ struct RequestDraftTests {
              "use_dynamic_cfg": true, "scheduler": "dpm", "seed": 18446744073709551615, "dtype": "bfloat16",
              "container": "webm", "output_type": "latent", "upsample_prompt": false, "allow_unsafe_steps": true,
              "keep_step_latents": true, "keep_float_frames": false, "init_latents": "0a",
-             "step_cache": "teacache", "step_cache_threshold": 0.25, "step_cache_range": 3}
+             "step_cache": "teacache", "step_cache_threshold": 0.25, "step_cache_range": 3, "image": "a", "video": "b",
+             "control_video": "c", "fit": "cover", "strength": 0.5, "image_latent_scale": 1.5, "source_fps": 12,
+             "steps_until": 9}
             """
         let draft = try RequestDraft(json: Data(json.utf8))
         #expect(draft.seed == .max)
@@ -33,9 +39,11 @@ struct RequestDraftTests {
             ("seed", "18446744073709551615"), ("dtype", "bfloat16"), ("container", "webm"), ("output_type", "latent"),
             ("upsample_prompt", "false"), ("allow_unsafe_steps", "1"), ("keep_step_latents", "true"),
             ("keep_float_frames", "0"), ("init_latents", "0a"), ("step_cache", "teacache"),
-            ("step_cache_threshold", "0.25"), ("step_cache_range", "3"),
+            ("step_cache_threshold", "0.25"), ("step_cache_range", "3"), ("image", "a"), ("video", "b"),
+            ("control_video", "c"), ("fit", "cover"), ("strength", "0.5"), ("image_latent_scale", "1.5"),
+            ("source_fps", "12"), ("steps_until", "9"),
         ]
-        #expect(try RequestDraft(form: form.map { (name: $0.0, value: $0.1) }) == draft)
+        #expect(try RequestDraft(form: texts(form)) == draft)
     }
 
     @Test("null leaves a field at its default")
@@ -84,9 +92,9 @@ struct RequestDraftTests {
 
     @Test("seeds given as text have the same range", arguments: ["-1", "18446744073709551616"])
     func textSeeds(seed: String) throws {
-        let found = #expect(throws: Failure.self) { try RequestDraft(form: [("seed", seed)]) }
+        let found = #expect(throws: Failure.self) { try RequestDraft(form: texts([("seed", seed)])) }
         #expect(found?.code == "seed_out_of_range")
-        #expect(throws: Failure.self) { try RequestDraft(form: [("seed", "twelve")]) }
+        #expect(throws: Failure.self) { try RequestDraft(form: texts([("seed", "twelve")])) }
     }
 
     @Test("a body that is no JSON object says so", arguments: ["", "[]", "3", "{", "\u{FF}", "{\"a\":}"])
@@ -96,7 +104,34 @@ struct RequestDraftTests {
 
     @Test("a form field given twice is refused")
     func repeatedField() {
-        let found = #expect(throws: Failure.self) { try RequestDraft(form: [("prompt", "a"), ("prompt", "b")]) }
+        let found = #expect(throws: Failure.self) { try RequestDraft(form: texts([("prompt", "a"), ("prompt", "b")])) }
         #expect(found?.code == "field_repeated")
+    }
+
+    @Test("a form may hold one file, where a file belongs")
+    func files() throws {
+        func file(_ name: String) -> FormPart { FormPart(name: name, content: .file([1, 2])) }
+        let draft = try RequestDraft(form: texts([("prompt", "a")]) + [file("input_reference")])
+        #expect(draft.attachment == AttachedFile(field: "input_reference", bytes: [1, 2]))
+        for (parts, code) in [
+            ([file("prompt")], "file_unsupported"), ([file("image"), file("video")], "fields_conflict"),
+            ([file("image"), file("image")], "field_repeated"),
+        ] {
+            let found = #expect(throws: Failure.self) { try RequestDraft(form: parts) }
+            #expect(found?.code == code)
+        }
+    }
+
+    @Test("a form's file keeps every byte, boundary lookalikes included")
+    func formFile() throws {
+        let bytes = Array("\r\n--bX\r\n\0\u{ff}--\r\n-".utf8)
+        func body(_ boundary: String) -> [UInt8] {
+            let head = "--\(boundary)\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\n"
+            return Array(head.utf8) + bytes + Array("\r\n--\(boundary)--\r\n".utf8)
+        }
+        #expect(throws: Failure.self) { try MultipartForm.parts(body("b"), boundary: "b") }
+        #expect(
+            try MultipartForm.parts(body("boundary"), boundary: "boundary")
+                == [FormPart(name: "image", content: .file(bytes))])
     }
 }

@@ -109,6 +109,26 @@ struct PipelineTests {
         #expect(identical(try #require(result.output("latents")), expected))
     }
 
+    @Test(
+        "a draft foretells the clip, and a job that goes on from it ends in the same bits",
+        arguments: [SamplerKind.ddim, .dpm], [nil, StepCacheMethod.pyramidAttention])
+    func drafts(sampler: SamplerKind, cache: StepCacheMethod?) async throws {
+        let handler = try DenoiserHandler(folder: folder, backend: backend, budget: budget)
+        let inputs = inputs(of: try await encode("the sun"))
+        var whole = parameters(sampler)
+        whole.stepCache = cache
+        whole.stepCacheRange = cache == nil ? nil : 2
+        let expected = try #require(
+            try await handler.run(task(whole, LocalPort(inputs: inputs))).output("latents"))
+        var draft = whole
+        draft.stepsUntil = 3
+        let stopped = try await handler.run(task(draft, LocalPort(inputs: inputs)))
+        let preview = try #require(stopped.output("latents")), state = try #require(stopped.output("state"))
+        #expect(preview.shape == expected.shape && !identical(preview, expected))
+        let rest = LocalPort(inputs: inputs.merging(["state": state]) { $1 })
+        #expect(identical(try #require(try await handler.run(task(whole, rest)).output("latents")), expected))
+    }
+
     @Test("a damaged checkpoint costs time and not the job")
     func damagedCheckpoint() async throws {
         let handler = try DenoiserHandler(folder: folder, backend: backend, budget: budget)

@@ -51,10 +51,15 @@ package struct SubmitCommand: AsyncParsableCommand {
 
     package init() {}
 
+    package func validate() throws {
+        guard video.prompt != nil else { throw ValidationError("Missing expected argument '<prompt>'") }
+    }
+
     package func run() async throws {
         var fields = video.fields()
         fields["container"] = container
         let client = try GatewayClient(server: connection.server)
+        fields.merge(try await MediaFiles(video).upload(to: client)) { $1 }
         let job = try await client.create(
             JSONSerialization.data(withJSONObject: fields), idempotencyKey: idempotencyKey, priority: priority,
             deadline: deadline)

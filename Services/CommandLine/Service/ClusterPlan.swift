@@ -35,12 +35,14 @@ package struct ClusterPlan: Sendable {
     package var cells = 1
     /// Lets workers of other machines in, where there is one broker; nil keeps the bus on this machine's sockets.
     package var bus: SecureBus?
+    /// Whether text features are kept beside the ledger for later prompts.
+    package var keepsEmbeddings = false
 
     /// Less than the time the supervisor gives a process to end.
     private static let workerArguments = ["--shutdown-grace", "8"]
 
-    /// Stages that a text-to-video job passes, in order.
-    package static let stages = ["text-encoder", "denoiser", "vae-decoder", "video-muxer"]
+    /// Stages that a job passes, in order; the VAE encoder's only those that begin with a picture or a clip.
+    package static let stages = ["text-encoder", "vae-encoder", "denoiser", "vae-decoder", "video-muxer"]
 
     package init(model: String, runDirectory: String, dataDirectory: String, gateway: ListenAddress) {
         self.model = model
@@ -103,6 +105,9 @@ package struct ClusterPlan: Sendable {
                     common + holding + brokerArguments + ["--name", "\(stage)-\(number)"] + Self.workerArguments
                 arguments += busArguments + dataPort()
                 if stage != "video-muxer" { arguments += ["--model", model] }
+                if stage == "text-encoder", keepsEmbeddings {
+                    arguments += ["--embedding-cache", dataDirectory + "/embeddings"]
+                }
                 if let cpus = cpus?.share(of: number - 1, among: workerCounts[stage] ?? 1) {
                     arguments += ["--cpus", cpus.description]
                 }

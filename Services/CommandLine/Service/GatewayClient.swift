@@ -73,6 +73,13 @@ package struct GatewayClient: Sendable {
         return try decode(VideoStatus.self, from: try await checked(request))
     }
 
+    /// `POST /v1/videos/{id}/continue`; the new job.
+    package func proceed(_ id: String, idempotencyKey: String?) async throws(Failure) -> VideoStatus {
+        var request = request("POST", "v1/videos/\(id)/continue")
+        if let idempotencyKey { request.setValue(idempotencyKey, forHTTPHeaderField: "Idempotency-Key") }
+        return try decode(VideoStatus.self, from: try await checked(request))
+    }
+
     /// `GET /v1/workers`.
     package func workerList() async throws(Failure) -> WorkerList {
         try decode(WorkerList.self, from: try await checked(request("GET", "v1/workers")))
@@ -123,6 +130,15 @@ package struct GatewayClient: Sendable {
         var request = request("POST", "v1/tensors")
         let encoded = SafetensorsWriter.encode([(name, tensor)])
         request.httpBody = encoded.withUnsafeBytes { Data($0) }
+        request.setValue("application/octet-stream", forHTTPHeaderField: "Content-Type")
+        struct Answer: Decodable { var id: String }
+        return try decode(Answer.self, from: try await checked(request)).id
+    }
+
+    /// `POST /v1/media`: the id of a stored picture or clip.
+    package func upload(media: Data) async throws(Failure) -> String {
+        var request = request("POST", "v1/media")
+        request.httpBody = media
         request.setValue("application/octet-stream", forHTTPHeaderField: "Content-Type")
         struct Answer: Decodable { var id: String }
         return try decode(Answer.self, from: try await checked(request)).id

@@ -20,8 +20,20 @@ package struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "File to write; the extension chooses mp4, webm, gif or mkv (lossless). [default: out.mp4]")
     package var output: String?
 
+    @Option(help: "File with one prompt a line; a video of each. Started again, it makes what is missing.")
+    package var promptsFile: String?
+
+    @Option(help: "Seeds to make every prompt with, such as 1..8 or 3,7,9.")
+    package var seeds: String?
+
+    @Option(help: "Folder for the videos of --prompts-file or --seeds. [default: videos]")
+    package var outputDirectory: String?
+
     @Option(help: "Contact sheet to write. [default: beside the output, as PNG]")
     package var contactSheet: String?
+
+    @Option(help: "Of a batch: mp4, webm, gif or mkv.")
+    package var container = "mp4"
 
     @Option(help: "video, frames or latent: where to stop.")
     package var outputType = "video"
@@ -55,7 +67,14 @@ package struct GenerateCommand: AsyncParsableCommand {
 
     package init() {}
 
+    package func validate() throws {
+        guard video.prompt != nil || promptsFile != nil else {
+            throw ValidationError("Missing expected argument '<prompt>'")
+        }
+    }
+
     package func run() async throws {
+        if promptsFile != nil || seeds != nil { return try await runBatch() }
         let began = ContinuousClock.now
         let files = try OutputFiles(output: output, contactSheet: contactSheet, outputType: outputType)
         let cpus = try CPUChoice(cpus, usable: .current())
@@ -70,12 +89,27 @@ package struct GenerateCommand: AsyncParsableCommand {
             fields["keep_float_frames"] = true
         }
         if initLatents != nil { fields["init_latents"] = "" }
-        let request = try RequestDraft(json: JSONSerialization.data(withJSONObject: fields)).resolved(for: traits)
+        let media = try MediaFiles(video)
+        for field in media.fields { fields[field] = "" }
+        let request = try RequestDraft(json: JSONSerialization.data(withJSONObject: fields))
+            .resolved(for: traits, sourceFrames: try media.clipFrames(rate: video.sourceFps))
         let latents = try initLatents.map { path throws(Failure) in
             try LatentsFile.read(path: path, shape: traits.latentShape(for: request))
         }
         fields["seed"] = request.seed
 
+        try await withCluster(folder, cpus) { [fields] plan, supervisor in
+            try await GenerateRun(
+                plan: plan, supervisor: supervisor, request: request, traits: traits, fields: fields, files: files,
+                latents: latents, media: media, intermediates: saveIntermediates, deadline: deadline, began: began
+            ).perform()
+        }
+    }
+
+    /// Runs `body` with a cluster of its own, which it starts, and which is stopped whatever happens.
+    private func withCluster(
+        _ folder: ModelFolder, _ cpus: CPUChoice?, _ body: (ClusterPlan, ClusterSupervisor) async throws -> Void
+    ) async throws {
         let workspace = try Workspace.temporary()
         var plan = ClusterPlan(
             model: folder.path, runDirectory: workspace.runDirectory, dataDirectory: workspace.dataDirectory,
@@ -87,12 +121,10 @@ package struct GenerateCommand: AsyncParsableCommand {
         plan.upsamplerArguments = upsampler.arguments
         plan.logLevel = logging.logLevel
         plan.logFormat = logging.logFormat
+        plan.keepsEmbeddings = true
         let supervisor = ClusterSupervisor(plan: plan, logFolder: workspace.logs) { Console.note($0) }
-        let run = GenerateRun(
-            plan: plan, supervisor: supervisor, request: request, traits: traits, fields: fields, files: files,
-            latents: latents, intermediates: saveIntermediates, deadline: deadline, began: began)
         do {
-            try await Interruption.stopping(supervisor) { try await run.perform() }
+            try await Interruption.stopping(supervisor) { try await body(plan, supervisor) }
         } catch {
             await supervisor.stop()
             Console.note("logs: \(workspace.logs)")
@@ -100,6 +132,69 @@ package struct GenerateCommand: AsyncParsableCommand {
         }
         await supervisor.stop()
         if keepRunDirectory { Console.note("kept \(workspace.root)") } else { workspace.remove() }
+    }
+}
+
+extension GenerateCommand {
+    /// Every prompt of the file with every seed.
+    private func runBatch() async throws {
+        if let given = [
+            ("--output", output), ("--contact-sheet", contactSheet), ("--init-latents", initLatents),
+            ("--save-intermediates", saveIntermediates),
+        ].first(where: { $0.1 != nil }) {
+            throw Failure(
+                "fields_conflict", "\(given.0) is for one video, and this is a batch.",
+                field: String(given.0.dropFirst(2)),
+                remedy: "Leave it out; --output-directory says where the videos go.")
+        }
+        let destination = outputDirectory ?? "videos"
+        do {
+            try FileManager.default.createDirectory(atPath: destination, withIntermediateDirectories: true)
+        } catch {
+            throw Failure(
+                "output_unwritable", "cannot make \(destination): \(error.localizedDescription)",
+                field: "output-directory")
+        }
+        let seeds = try self.seeds.map { (text) throws(Failure) in try BatchPlan.seeds(text) }
+        let batch = try BatchPlan(
+            prompts: try prompts(), seeds: seeds ?? video.seed.map { [$0] }, container: container)
+        let cpus = try CPUChoice(cpus, usable: .current())
+        let folder = try ModelFolder(path: try model ?? DemoModel.path())
+        let traits = try ModelTraits(folder: folder, digest: "")
+        let media = try MediaFiles(video)
+        var fields = video.fields()
+        fields["container"] = container
+        if upsampler.arguments != nil { fields["upsample_prompt"] = true }
+        var checked = fields
+        for field in media.fields { checked[field] = "" }
+        for prompt in Set(batch.items.map(\.prompt)) {
+            checked["prompt"] = prompt
+            _ = try RequestDraft(json: JSONSerialization.data(withJSONObject: checked))
+                .resolved(for: traits, sourceFrames: try media.clipFrames(rate: video.sourceFps))
+        }
+        try await withCluster(folder, cpus) { [fields] plan, supervisor in
+            try await BatchRun(
+                plan: plan, supervisor: supervisor, items: batch.items, fields: fields, media: media,
+                folder: destination
+            ).perform()
+        }
+    }
+
+    private func prompts() throws(Failure) -> [String] {
+        guard let promptsFile else { return video.prompt.map { [$0] } ?? [] }
+        guard video.prompt == nil else {
+            throw Failure(
+                "fields_conflict", "A prompt is given together with --prompts-file.", field: "prompt",
+                remedy: "Give one of them.")
+        }
+        guard let bytes = FileManager.default.contents(atPath: promptsFile),
+            let text = String(bytes: bytes, encoding: .utf8)
+        else {
+            throw Failure(
+                "batch_invalid", "\(promptsFile) cannot be read as text.", field: "prompts-file",
+                remedy: "Name a UTF-8 file with one prompt a line.")
+        }
+        return BatchPlan.prompts(ofText: text)
     }
 }
 

@@ -13,6 +13,7 @@ struct GenerateRun: Sendable {
     let fields: [String: any Sendable]
     let files: OutputFiles
     let latents: Tensor?
+    let media: MediaFiles
     let intermediates: String?
     let deadline: TimeSpan?
     let began: ContinuousClock.Instant
@@ -37,6 +38,7 @@ struct GenerateRun: Sendable {
 
     private func runJob(_ client: GatewayClient) async throws -> VideoStatus {
         var body = fields
+        body.merge(try await media.upload(to: client)) { $1 }
         if let latents { body["init_latents"] = try await client.upload(latents, name: "init_latents") }
         let job = try await client.create(
             JSONSerialization.data(withJSONObject: body), idempotencyKey: UUID().uuidString, deadline: deadline)

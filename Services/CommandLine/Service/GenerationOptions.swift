@@ -4,7 +4,7 @@ import Foundation
 /// The flags that describe a video, named as the field names them; the same names with underscores go over HTTP.
 package struct GenerationOptions: ParsableArguments {
     @Argument(help: "What the video shows, in English.")
-    package var prompt: String
+    package var prompt: String?
 
     @Option(help: "What the video should not show.")
     package var negativePrompt: String?
@@ -54,11 +54,43 @@ package struct GenerationOptions: ParsableArguments {
     @Option(help: "Steps that share one attention with pab. [default: 2]")
     package var stepCacheRange: Int?
 
+    @Option(help: "Stop after so many steps and show what they foretell; `zoetrope continue` does the rest.")
+    package var stepsUntil: Int?
+
+    @Option(help: "Picture that becomes the first frame (image-to-video models).")
+    package var image: String?
+
+    @Option(help: "Clip to make another of (text-to-video models).")
+    package var video: String?
+
+    @Option(help: "Clip that every step follows (control models).")
+    package var controlVideo: String?
+
+    @Option(help: "stretch, cover or contain: how a picture of another shape fits. [default: stretch]")
+    package var fit: String?
+
+    @Option(help: "Of --video: how much of the schedule runs, up to 1. [default: 0.8]")
+    package var strength: Double?
+
+    @Option(help: "Frames a second that are taken of a clip. [default: every frame as it is]")
+    package var sourceFps: Int?
+
+    @Option(help: "What the latents of --image are multiplied by. [default: the model's]")
+    package var imageLatentScale: Double?
+
     package init() {}
+
+    /// The files that the request begins with, by the name of their field.
+    package var media: [(field: String, path: String)] {
+        [("image", image), ("video", video), ("control_video", controlVideo)].compactMap { field, path in
+            path.map { (field, $0) }
+        }
+    }
 
     /// The request as the JSON object the gateway takes; absent flags are absent keys.
     package func fields() -> [String: any Sendable] {
-        var fields: [String: any Sendable] = ["prompt": prompt]
+        var fields: [String: any Sendable] = [:]
+        fields["prompt"] = prompt
         fields["negative_prompt"] = negativePrompt
         fields["width"] = width
         fields["height"] = height
@@ -72,6 +104,11 @@ package struct GenerationOptions: ParsableArguments {
         fields["step_cache"] = stepCache
         fields["step_cache_threshold"] = stepCacheThreshold
         fields["step_cache_range"] = stepCacheRange
+        fields["steps_until"] = stepsUntil
+        fields["fit"] = fit
+        fields["strength"] = strength
+        fields["source_fps"] = sourceFps
+        fields["image_latent_scale"] = imageLatentScale
         if useDynamicCfg { fields["use_dynamic_cfg"] = true }
         if upsamplePrompt { fields["upsample_prompt"] = true }
         if allowUnsafeSteps { fields["allow_unsafe_steps"] = true }

@@ -94,6 +94,7 @@ package struct ServeCommand: AsyncParsableCommand {
             for line in try bus.invitation() { Console.note(line) }
             plan.bus = bus
         }
+        plan.keepsEmbeddings = true
         plan.logLevel = logging.logLevel
         plan.logFormat = logging.logFormat
         let supervisor = ClusterSupervisor(plan: plan, logFolder: nil) { Console.note($0) }

@@ -8,8 +8,8 @@ package struct ZoetropeCommand: AsyncParsableCommand {
         version: ServiceVersion.current,
         subcommands: [
             GenerateCommand.self, ServeCommand.self, SubmitCommand.self, StatusCommand.self, WatchCommand.self,
-            CancelCommand.self, FetchCommand.self, ReencodeCommand.self, DrainCommand.self, DeadCommand.self,
-            ModelsCommand.self, KeysCommand.self,
+            CancelCommand.self, FetchCommand.self, ReencodeCommand.self, ContinueCommand.self, DrainCommand.self,
+            DeadCommand.self, ModelsCommand.self, KeysCommand.self,
         ])
 
     package init() {}

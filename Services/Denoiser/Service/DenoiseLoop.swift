@@ -30,7 +30,7 @@ struct DenoiseLoop {
     /// - Parameter origin: digest of the model and name of the arithmetic, for checkpoints.
     init(
         session: DenoisingSession, parameters: DenoiseParameters, sampler: Sampler, size: LatentSize,
-        initialLatents: Tensor?, origin: (model: String, numerics: String)
+        initialLatents: Tensor?, condition: LatentCondition?, origin: (model: String, numerics: String)
     ) throws(Failure) {
         self.origin = origin
         checkpoints = CheckpointPolicy(isGrowing: parameters.keepStepLatents)
@@ -38,7 +38,8 @@ struct DenoiseLoop {
         self.parameters = parameters
         self.sampler = sampler
         var generator = TorchGenerator(seed: parameters.seed)
-        latents = initialLatents ?? generator.randn(shape: size.shape)
+        latents = try LatentCondition.start(
+            condition, noise: initialLatents, shape: size.shape, sampler: sampler, generator: &generator)
         self.generator = generator
         cache = try parameters.transformerCache.map(session.stepCache) ?? .off
     }
@@ -74,7 +75,7 @@ struct DenoiseLoop {
 
     /// Runs the remaining steps. When the task is cancelled or wanted back, what is done so far is saved first.
     mutating func run(_ task: StageTask) throws(Failure) {
-        let total = sampler.timesteps.count
+        let total = min(sampler.timesteps.count, parameters.stepsUntil ?? .max)
         task.report(step: stepsDone, of: total)
         checkpoints.begin(at: stepsDone)
         while stepsDone < total {
@@ -132,9 +133,19 @@ struct DenoiseLoop {
         return state
     }
 
-    private mutating func save(_ task: StageTask) {
+    /// What the run is for: the latents, or of a draft the clean latents that its last step foretells.
+    var result: Tensor { parameters.stepsUntil == nil ? latents : sampler.predictedOriginal ?? latents }
+
+    /// From where a run can go on, encoded.
+    var savedState: Tensor { resumable.encode() }
+
+    private var resumable: DenoiseCheckpoint {
         let isComplete = stepsDone == sampler.timesteps.count || cache.isFull(step: stepsDone) == true
-        let state = isComplete ? state : beforeFullStep ?? state
+        return isComplete ? state : beforeFullStep ?? state
+    }
+
+    private mutating func save(_ task: StageTask) {
+        let state = resumable
         guard checkpoints.lastStep < state.completedSteps else { return }
         let start = ContinuousClock.now
         task.saveCheckpoint(step: state.completedSteps, state.encode())

@@ -10,7 +10,8 @@ import Tensor
 /// Stage `denoiser`: noise and text features to latents, the loop of `CogVideoXPipeline.__call__`.
 ///
 /// Output `latents` `[1, F, C, h, w]` float32, including the frames that CogVideoX 1.5 pads (the decoder drops them);
-/// with `keepStepLatents` also `latents_steps` `[n, 1, F, C, h, w]`. Noise and latents between steps are float32 in
+/// with `keepStepLatents` also `latents_steps` `[n, 1, F, C, h, w]`. A draft, which stops early, gives the clean latents
+/// that its last step foretells, and `state`, from which another job goes on. Noise and latents between steps are float32 in
 /// every precision. The state after a step is a checkpoint: any denoiser with the same arithmetic resumes bit-exactly,
 /// with a step cache after doing the last full step again.
 package struct DenoiserHandler: StageHandler {
@@ -27,15 +28,15 @@ package struct DenoiserHandler: StageHandler {
     package var isResumable: Bool { true }
 
     /// Opens the weight files; weights are read when the first job comes. Fails with `pipeline_unsupported` for a
-    /// checkpoint that wants more than noise and text.
+    /// checkpoint that reads more than latents and one condition of as many channels.
     package init(folder: ModelFolder, backend: any Backend, budget: MemoryBudget) throws(Failure) {
         let config = folder.transformer
-        guard config.inChannels == config.outChannels else {
+        guard [config.outChannels, 2 * config.outChannels].contains(config.inChannels) else {
             throw Failure(
                 "pipeline_unsupported",
-                "\(folder.path) is an image-to-video or control model (\(config.inChannels) input channels for "
-                    + "\(config.outChannels) latent channels)",
-                field: "model", remedy: "Use a text-to-video checkpoint.")
+                "\(folder.path) reads \(config.inChannels) channels for \(config.outChannels) of latents",
+                field: "model",
+                remedy: "Use a checkpoint for text, image or control video.")
         }
         self.folder = folder
         self.backend = backend
@@ -56,9 +57,10 @@ package struct DenoiserHandler: StageHandler {
         try checkMemory(parameters, size)
         let prompts = try await promptFeatures(task, guided: parameters.guidanceScale > 1)
         let given = try await task.optionalInput("init_latents", size.expectation)
+        let condition = try await condition(task, parameters, size)
         let sampler = try Sampler(
             kind: parameters.scheduler, config: folder.scheduler, numInferenceSteps: parameters.numInferenceSteps,
-            allowUnsafe: parameters.allowUnsafeStepCount)
+            allowUnsafe: parameters.allowUnsafeStepCount, strength: parameters.strength)
         let transformer = try transformers.value(for: parameters.dtype) { () throws(Failure) -> Transformer3D in
             try Transformer3D(
                 folder: folder, backend: backend, dtype: parameters.dtype.dtype,
@@ -66,12 +68,15 @@ package struct DenoiserHandler: StageHandler {
         }
         let session = try transformer.session(
             frames: size.frames, height: size.height, width: size.width, promptEmbeddings: prompts,
-            timesteps: sampler.timesteps)
+            timesteps: sampler.timesteps, condition: condition?.joined(size))
 
         var result = StageResult()
         var loop = try DenoiseLoop(
             session: session, parameters: parameters, sampler: sampler, size: size, initialLatents: given,
-            origin: (modelDigest, numerics))
+            condition: condition, origin: (modelDigest, numerics))
+        if let state = try await task.optionalInput("state", .bytes) {
+            try loop.restore(DenoiseCheckpoint(decoding: state))
+        }
         for note in try await resume(&loop, task) { result.note(note) }
         try loop.run(task)
         if parameters.transformerCache != nil {
@@ -79,7 +84,8 @@ package struct DenoiserHandler: StageHandler {
                 "steps_computed: \(loop.computedSteps) of \(sampler.timesteps.count) "
                     + "(step cache \(parameters.stepCacheDescription)).")
         }
-        result.add("latents", loop.latents)
+        result.add("latents", loop.result)
+        if parameters.stepsUntil != nil { result.add("state", loop.savedState) }
         if parameters.keepStepLatents {
             result.add("latents_steps", Tensor.concatenated(loop.history.map { $0.reshaped([1] + $0.shape) }))
         }
@@ -96,6 +102,29 @@ package struct DenoiserHandler: StageHandler {
             prompts.append(features.reshaped(Array(features.shape.dropFirst())))
         }
         return prompts
+    }
+
+    /// What the clip begins with, as latents; the encoder has scaled them. Fails with `condition_mismatch` when the
+    /// model reads another kind of condition.
+    private func condition(
+        _ task: StageTask, _ parameters: DenoiseParameters, _ size: LatentSize
+    ) async throws(Failure) -> LatentCondition? {
+        let config = folder.transformer
+        let kind = parameters.conditioning ?? .text
+        guard kind.joinsChannels == (config.inChannels > config.outChannels) else {
+            throw Failure(
+                "condition_mismatch",
+                "the job begins with \(kind.rawValue) and the model reads \(config.inChannels) channels for "
+                    + "\(config.outChannels) of latents", field: "conditioning")
+        }
+        guard kind != .text else { return nil }
+        let frames = kind == .image ? 1 : size.frames
+        let latents = try await task.input(
+            "condition_latents",
+            LatentSize(
+                frames: frames, channels: size.channels, height: size.height, width: size.width
+            ).expectation)
+        return LatentCondition(kind: kind, latents: latents)
     }
 
     /// Goes on from an earlier attempt's newest checkpoint, or from the one before it. Those that cannot be fetched or

@@ -6,7 +6,10 @@ import Request
 
 /// Reads the body of `POST /v1/videos`, JSON or form fields, into a draft.
 enum RequestBodyReader {
+    /// Of JSON, and of a form without its file.
     static let limitBytes = 64 * 1024
+    /// Of a form with a picture or clip.
+    static let formLimitBytes = 256 * 1024 * 1024
 
     static func draft(of request: Hummingbird.Request) async throws -> RequestDraft {
         let contentType = request.headers[.contentType] ?? ""
@@ -19,23 +22,29 @@ enum RequestBodyReader {
                     field: "Content-Type",
                     remedy: "Send application/json or multipart/form-data."))
         }
-        let body = try await bytes(of: request)
+        let isForm = kind == "multipart/form-data"
+        let body = try await bytes(of: request, limit: isForm ? formLimitBytes : limitBytes)
         return try HTTPFailure.badRequest { () throws(Failure) -> RequestDraft in
-            guard kind == "multipart/form-data" else { return try RequestDraft(json: Data(body)) }
+            guard isForm else { return try RequestDraft(json: Data(body)) }
             let boundary = HeaderParameters.value("boundary", in: contentType) ?? ""
-            return try RequestDraft(form: try MultipartForm.fields(body, boundary: boundary))
+            let draft = try RequestDraft(form: try MultipartForm.parts(body, boundary: boundary))
+            let text = body.count - (draft.attachment?.bytes.count ?? 0)
+            guard text <= limitBytes else { throw tooLarge(limitBytes) }
+            return draft
         }
     }
 
-    private static func bytes(of request: Hummingbird.Request) async throws -> [UInt8] {
+    private static func tooLarge(_ limit: Int) -> Failure {
+        Failure(
+            "body_too_large", "The request body exceeds \(limit) bytes.",
+            remedy: "A request is a prompt, a few numbers and at most one picture or clip; shorten it.")
+    }
+
+    private static func bytes(of request: Hummingbird.Request, limit: Int) async throws -> [UInt8] {
         do {
-            return Array(buffer: try await request.body.collect(upTo: limitBytes))
+            return Array(buffer: try await request.body.collect(upTo: limit))
         } catch is NIOTooManyBytesError {
-            throw HTTPFailure(
-                .contentTooLarge,
-                Failure(
-                    "body_too_large", "The request body exceeds \(limitBytes) bytes.",
-                    remedy: "A request is a prompt and a few numbers; shorten it."))
+            throw HTTPFailure(.contentTooLarge, tooLarge(limit))
         } catch {
             throw HTTPFailure.brokenBody(error)
         }

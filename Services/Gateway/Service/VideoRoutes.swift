@@ -2,6 +2,7 @@ import Failure
 import Hummingbird
 import Logging
 import Request
+import Tensor
 import Wire
 
 /// `POST`, `GET` and `DELETE` under `/v1/videos`: jobs as OpenAI's Video objects.
@@ -9,6 +10,14 @@ struct VideoRoutes: Sendable {
     let service: any JobService
     let traits: ModelTraits
     let metrics: GatewayMetrics
+    private let sources: SourceFrames
+
+    init(service: any JobService, traits: ModelTraits, metrics: GatewayMetrics) {
+        self.service = service
+        self.traits = traits
+        self.metrics = metrics
+        sources = SourceFrames(service: service)
+    }
 
     func add(to router: Router<BasicRequestContext>) {
         router.post("/v1/videos") { request, context in try await create(request, context) }
@@ -34,13 +43,20 @@ struct VideoRoutes: Sendable {
 
     private func create(_ request: Hummingbird.Request, _ context: BasicRequestContext) async throws -> Response {
         let draft = try await RequestBodyReader.draft(of: request)
-        let generation = try HTTPFailure.badRequest { () throws(Failure) in try draft.resolved(for: traits) }
+        let kind = try HTTPFailure.badRequest { () throws(Failure) in try draft.checkedConditioning(traits) }
+        let source = try await sources.source(of: draft, as: kind)
+        var generation = try HTTPFailure.badRequest { () throws(Failure) in
+            try draft.resolved(for: traits, sourceFrames: kind == .image ? nil : source?.frames.shape[0])
+        }
+        generation.notes += source?.notes ?? []
         let available = generation.upsamplePrompt ? try await upsamplerAvailable() : true
         let headers = try SubmissionHeaders(request.headers)
         let latents = try await InitialLatents(service: service, traits: traits).reference(draft, for: generation)
-        let submit = try HTTPFailure.badRequest { () throws(Failure) in
+        var pixels: TensorRef?
+        if let source { pixels = try await sources.stored(source, for: generation) }
+        let submit = try HTTPFailure.badRequest { [generation, pixels] () throws(Failure) in
             try JobGraph.submit(
-                for: generation, traits: traits, initialLatents: latents, upsamplerAvailable: available,
+                for: generation, traits: traits, initialLatents: latents, pixels: pixels, upsamplerAvailable: available,
                 idempotencyKey: headers.idempotencyKey, tenant: headers.tenant, priority: headers.priority,
                 deadlineMilliseconds: headers.deadlineMilliseconds)
         }

@@ -22,11 +22,15 @@ package struct TextEncoderHandler: StageHandler {
     private let encoders = LoadedOnce<DType, T5Encoder>()
     /// Features of the empty negative prompt, which nearly every job needs.
     private let unconditional = LoadedOnce<DType, Tensor>()
+    private let cache: EmbeddingCache?
 
     package var numerics: String { backend.numerics }
 
-    /// Opens tokenizer and weight files; weights are read when the first job comes.
-    package init(folder: ModelFolder, backend: any Backend, budget: MemoryBudget) throws(Failure) {
+    /// Opens tokenizer and weight files; weights are read when the first job comes whose features are not in `cache`.
+    package init(
+        folder: ModelFolder, backend: any Backend, budget: MemoryBudget, cache: EmbeddingCache? = nil
+    ) throws(Failure) {
+        self.cache = cache
         self.folder = folder
         self.backend = backend
         self.budget = budget
@@ -41,32 +45,26 @@ package struct TextEncoderHandler: StageHandler {
     package func run(_ task: StageTask) async throws(Failure) -> StageResult {
         let parameters = try task.parameters(EncodeParameters.self)
         let prompt = try await upsampledPrompt(task) ?? parameters.prompt
-        let weights = try folder.weightBytes(.textEncoder, dtype: parameters.dtype.dtype)
-        try budget.check(
-            weights + Self.activationBytes(folder), for: "the text encoder in \(parameters.dtype.rawValue)")
-        let encoder = try encoders.value(for: parameters.dtype.dtype) { () throws(Failure) -> T5Encoder in
-            try T5Encoder(folder: folder, backend: backend, dtype: parameters.dtype.dtype)
-        }
-
+        let dtype = parameters.dtype.dtype
         var result = StageResult()
         let tokens = tokenize(prompt, &result)
         result.add("input_ids", Tensor(ids: tokens, shape: [1, tokens.count]))
         guard let negative = parameters.negativePrompt else {
-            result.add("prompt_embeds", try encode([tokens], encoder, task)[0])
+            result.add("prompt_embeds", try features([tokens], dtype, task)[0])
             return result
         }
         let negativeTokens = tokenize(negative, &result)
         if negative.isEmpty {
-            result.add("prompt_embeds", try encode([tokens], encoder, task)[0])
+            result.add("prompt_embeds", try features([tokens], dtype, task)[0])
             // The same for every job, so it is made once.
-            let features = try unconditional.value(for: parameters.dtype.dtype) { () throws(Failure) -> Tensor in
-                try encode([negativeTokens], encoder, task)[0]
+            let unconditional = try unconditional.value(for: dtype) { () throws(Failure) -> Tensor in
+                try features([negativeTokens], dtype, task)[0]
             }
-            result.add("negative_prompt_embeds", features)
+            result.add("negative_prompt_embeds", unconditional)
         } else {
-            let features = try encode([tokens, negativeTokens], encoder, task)
-            result.add("prompt_embeds", features[0])
-            result.add("negative_prompt_embeds", features[1])
+            let both = try features([tokens, negativeTokens], dtype, task)
+            result.add("prompt_embeds", both[0])
+            result.add("negative_prompt_embeds", both[1])
         }
         return result
     }
@@ -91,10 +89,29 @@ package struct TextEncoderHandler: StageHandler {
         return tokenized.ids
     }
 
-    /// Features `[1, L, D]` of prompts that share every pass over the weights.
-    private func encode(
-        _ prompts: [[Int32]], _ encoder: T5Encoder, _ task: StageTask
-    ) throws(Failure) -> [Tensor] {
+    /// Features `[1, L, D]` of prompts, from the cache or made; those that are made share every pass over the weights.
+    private func features(_ prompts: [[Int32]], _ dtype: DType, _ task: StageTask) throws(Failure) -> [Tensor] {
+        let keys = prompts.map {
+            EmbeddingCache.Key(model: modelDigest, numerics: numerics, dtype: dtype, tokens: $0)
+        }
+        var found = keys.map { cache?.features($0) }
+        let missing = found.indices.filter { found[$0] == nil }
+        if !missing.isEmpty {
+            let made = try encode(missing.map { prompts[$0] }, dtype, task)
+            for (index, features) in zip(missing, made) {
+                found[index] = features
+                cache?.store(features, keys[index])
+            }
+        }
+        return found.compactMap(\.self)
+    }
+
+    private func encode(_ prompts: [[Int32]], _ dtype: DType, _ task: StageTask) throws(Failure) -> [Tensor] {
+        let weights = try folder.weightBytes(.textEncoder, dtype: dtype)
+        try budget.check(weights + Self.activationBytes(folder), for: "the text encoder in \(dtype)")
+        let encoder = try encoders.value(for: dtype) { () throws(Failure) -> T5Encoder in
+            try T5Encoder(folder: folder, backend: backend, dtype: dtype)
+        }
         let features = try encoder.encode(sequences: prompts) { (layer, layers) throws(Failure) in
             task.report(step: layer, of: layers)
             try task.checkCancelled()

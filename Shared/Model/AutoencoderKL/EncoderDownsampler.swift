@@ -18,7 +18,8 @@ struct EncoderDownsampler: Sendable {
     func callAsFunction(_ frames: [Tensor], backend: any Backend) -> [Tensor] {
         guard halvesTime else { return backend.halvedConvolution(frames, weights) }
         let means = Self.halved(frames.count).map { pair in
-            pair.count == 1 ? frames[pair.lowerBound] : backend.mean(frames[pair.lowerBound], frames[pair.lowerBound + 1])
+            pair.count == 1
+                ? frames[pair.lowerBound] : backend.mean(frames[pair.lowerBound], frames[pair.lowerBound + 1])
         }
         return backend.halvedConvolution(means, weights)
     }

@@ -21,7 +21,7 @@ struct BodySubject: FuzzSubject {
         do throws(Failure) {
             switch kind {
             case 0: draft = try RequestDraft(json: Data(reader.rest()))
-            case 1: draft = try RequestDraft(form: try MultipartForm.fields(reader.rest(), boundary: "b"))
+            case 1: draft = try RequestDraft(form: try MultipartForm.parts(reader.rest(), boundary: "b"))
             default:
                 let header = String(decoding: reader.rest(), as: UTF8.self)
                 _ = HeaderParameters.value("boundary", in: header)
