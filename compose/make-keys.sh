@@ -51,7 +51,7 @@ admit() {
 }
 
 make broker
-for service in gateway prompt-upsampler text-encoder denoiser vae-decoder video-muxer; do
+for service in gateway prompt-upsampler text-encoder vae-encoder denoiser vae-decoder video-muxer; do
     make "$service"
     # No secret, but the pin by which a service knows its broker.
     cp "$folder/broker/broker.pub" "$folder/$service/broker.pub"
