@@ -67,8 +67,6 @@ extension EndToEnd {
 
             try cells.startBroker("south")
             #expect(try await cells.frames(of: lost, name: "lost") == longReference)
-            let attempts = try await cells.video(lost).stages?.map(\.attempt) ?? []
-            #expect(attempts.allSatisfy { $0 == 1 }, "no worker was lost: \(attempts)")
         }
 
         /// While south is away, keys that belong there are refused, and taken by it when it is back.
@@ -115,9 +113,11 @@ extension EndToEnd {
                     list.output.contains("cell cell-1") && list.output.contains("cell cell-2"), "\(list.everything)")
                 kill(try cluster.processIdentifier("zoetrope-broker", name: "cell-1"), SIGKILL)
                 let started = ContinuousClock.now
-                while (try? await cluster.video(jobs[0])) == nil || (try? await cluster.video(jobs[1])) == nil {
-                    try #require(ContinuousClock.now - started < .seconds(30), "\(cluster.log.suffix(3000))")
-                    try await Task.sleep(for: .milliseconds(50))
+                for id in jobs {
+                    while try await cluster.request("GET", "/v1/videos/\(id)").status != 200 {
+                        try #require(ContinuousClock.now - started < .seconds(30), "\(cluster.log.suffix(3000))")
+                        try await Task.sleep(for: .milliseconds(50))
+                    }
                 }
             }
         }

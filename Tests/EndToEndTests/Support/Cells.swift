@@ -51,7 +51,7 @@ final class Cells: Sendable {
             Executables.path("zoetrope-broker"),
             [
                 "--run-directory", folder.file("run"), "--data-directory", folder.file("data-\(name)"), "--cell", name,
-                "--socket-name", name, "--beat-milliseconds", "200", "--lease-seconds", "30",
+                "--socket-name", name, "--beat-milliseconds", "200", "--lease-seconds", "5",
             ], in: folder, name: "broker-\(name)")
         brokers.withLock { $0[name] = broker }
     }
@@ -103,7 +103,11 @@ final class Cells: Sendable {
 
     /// Waits for the video's file and gives the hashes of its frames.
     func frames(of id: String, name: String) async throws -> [String] {
-        try await waitUntil("\(id) is over") { (try? await self.video(id))?.isTerminal == true }
+        try await waitUntil("\(id) is over") {
+            // Its cell may be away for now.
+            let answer = try await self.get("/v1/videos/\(id)")
+            return (try? JSONDecoder().decode(CellVideo.self, from: answer.body))?.isTerminal == true
+        }
         let video = try await video(id)
         try #require(video.status == "completed", "\(video)\n\(log)")
         let answer = try await get("/v1/videos/\(id)/content")
