@@ -85,28 +85,32 @@ extension EndToEnd {
                 """
             try await withCluster { cluster in
                 let socket = cluster.folder.file("run/broker.sock")
-                func mode(_ path: String) throws -> Int? {
-                    try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
-                }
-                #expect(try mode(cluster.folder.file("run")) == 0o700)
-                #expect(try mode(socket) == 0o600)
-                func knocked(as user: Int) async throws -> String {
-                    let python = try #require(Executables.system("python3"))
-                    let result = try await Subprocess(
-                        try #require(Executables.system("setpriv")),
-                        ["--reuid", "\(user)", "--clear-groups", python, "-c", knock, socket],
-                        in: cluster.folder, name: "knock"
-                    ).result(timeout: .seconds(20))
-                    return result.output.trimmingCharacters(in: .whitespacesAndNewlines)
-                }
-                #expect(try await knocked(as: 0) == "greeted")
-                #expect(try await knocked(as: 65534) == "denied")
+                let modes = [try Self.mode(cluster.folder.file("run")), try Self.mode(socket)]
+                #expect(modes == [0o700, 0o600])
+                #expect(try await Self.knocked(knock, socket, as: 0, in: cluster.folder) == "greeted")
+                #expect(try await Self.knocked(knock, socket, as: 65534, in: cluster.folder) == "denied")
                 // Even where an operator has opened folder and socket, the peer's user decides.
                 chmod(cluster.folder.file("run"), 0o755)
                 chmod(socket, 0o666)
-                #expect(try await knocked(as: 65534) == "hung up")
-                #expect(try await knocked(as: 0) == "greeted")
+                #expect(try await Self.knocked(knock, socket, as: 65534, in: cluster.folder) == "hung up")
+                #expect(try await Self.knocked(knock, socket, as: 0, in: cluster.folder) == "greeted")
             }
+        }
+
+        private static func mode(_ path: String) throws -> Int? {
+            try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
+        }
+
+        /// What a Python program that knocks at the socket says when it runs as this user.
+        private static func knocked(
+            _ program: String, _ socket: String, as user: Int, in folder: TemporaryFolder
+        ) async throws -> String {
+            let python = try #require(Executables.system("python3"))
+            let result = try await Subprocess(
+                try #require(Executables.system("setpriv")),
+                ["--reuid", "\(user)", "--clear-groups", python, "-c", program, socket], in: folder, name: "knock"
+            ).result(timeout: .seconds(20))
+            return result.output.trimmingCharacters(in: .whitespacesAndNewlines)
         }
     }
 }

@@ -3,6 +3,7 @@ import FoundationEssentials
 import Hummingbird
 import HummingbirdTesting
 import Testing
+import Wire
 
 @Suite("The gateway tells people and machines how it is")
 struct ServiceRouteTests {

@@ -1,6 +1,7 @@
 package import Bus
 import Failure
 import Hummingbird
+import Logging
 
 /// Who may drain workers, look at dead jobs and retry them over HTTP.
 package enum AdminGate: Sendable {
