@@ -6,17 +6,19 @@ extension EndToEnd {
     struct DeadlineTests {
         struct Record: Decodable {
             let x_deadline_at: Int?
+            let completed_at: Int?
+            let error: Video.Problem?
         }
 
-        /// Too many steps for its deadline.
-        static let endless = CrashTests.request.replacing(
-            "\"num_inference_steps\": 10", with: "\"num_inference_steps\": 1000")
+        /// Too much for its deadline on any machine.
+        static let endless = CrashTests.request
+            .replacing("\"num_inference_steps\": 10", with: "\"num_inference_steps\": 1000")
+            .replacing("\"num_frames\": 9", with: "\"num_frames\": 49")
 
         @Test("one that passes while the job is denoised: stopped, kept, told; one that cannot be kept is refused")
         func passes() async throws {
             try await withCluster { cluster in
-                let answer = try await cluster.request(
-                    "POST", "/v1/videos", body: Data(Self.endless.utf8), headers: ["Zoetrope-Deadline": "4"])
+                let answer = try await cluster.post(Self.endless, headers: ["Zoetrope-Deadline": "4"])
                 try #require(answer.status == 200, "\(answer.text)")
                 let id = try JSONDecoder().decode(Video.self, from: answer.body).id
                 let at = try #require(try JSONDecoder().decode(Record.self, from: answer.body).x_deadline_at)
@@ -46,6 +48,31 @@ extension EndToEnd {
                 let running = try await cluster.wait(again) { ($0.stage("denoiser")?.step ?? 0) > 0 || $0.isTerminal }
                 #expect(!running.isTerminal && running.stage("denoiser")?.step ?? 0 >= 1, "\(running)")
                 #expect(try await cluster.zoetrope(["cancel", again]).status == 0)
+            }
+        }
+
+        @Test("a broker that is killed comes back to the same deadline")
+        func outlivesTheBroker() async throws {
+            try await withCluster { cluster in
+                let answer = try await cluster.post(Self.endless, headers: ["Zoetrope-Deadline": "10"])
+                try #require(answer.status == 200, "\(answer.text)")
+                let id = try JSONDecoder().decode(Video.self, from: answer.body).id
+                let at = try #require(try JSONDecoder().decode(Record.self, from: answer.body).x_deadline_at)
+                kill(try cluster.processIdentifier("zoetrope-broker"), SIGKILL)
+                let limit = ContinuousClock.now + .seconds(60)
+                var last: Record?
+                while last?.error == nil {
+                    try #require(ContinuousClock.now < limit, "\(cluster.log.suffix(4000))")
+                    try await Task.sleep(for: .milliseconds(50))
+                    guard let now = try? await cluster.request("GET", "/v1/videos/\(id)"), now.status == 200 else {
+                        continue
+                    }
+                    last = try JSONDecoder().decode(Record.self, from: now.body)
+                }
+                #expect(last?.error?.code == "deadline_exceeded")
+                let ended = try #require(last?.completed_at), told = try #require(last?.x_deadline_at)
+                #expect((at - 1...at + 1).contains(told))
+                #expect((at - 1...at + 4).contains(ended), "\(ended - at) s after the deadline")
             }
         }
     }
