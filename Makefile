@@ -16,7 +16,7 @@ unexport ZOETROPE_TARGETS
 unexport OPENBLAS_CORETYPE
 unexport OPENBLAS_L2_SIZE
 
-.PHONY: help setup build build-tests demo test sim mutants sanitize fuzz chaos reliability-numbers soak bench kernel-guard format lint proto proto-check compose-check clean
+.PHONY: help setup build build-tests demo test sim mutants sanitize fuzz chaos reliability-numbers soak bench bench-bus kernel-guard format lint proto proto-check compose-check clean
 
 help: ## this list
 	@echo "Zoetrope: text to video, one service a stage. Verbs:"
@@ -67,6 +67,9 @@ soak: build ## random faults under load; MINUTES=60, PLOT=FILE.svg
 
 bench: build ## measure kernels and networks; BENCH_PEER=PYTHON runs torch and diffusers in turn
 	@$(BIN)/zoetrope-bench $(if $(BENCH_PEER),--peer $(BENCH_PEER)) $(if $(BENCH_ONLY),--only "$(BENCH_ONLY)") $(BENCH_FLAGS)
+
+bench-bus: build ## measure the data plane beside bare ZeroMQ, control round trips and ledger commits
+	@$(BIN)/zoetrope-bus-bench $(BENCH_FLAGS)
 
 kernel-guard: build ## count the kernels' instructions; GUARD_UPDATE=1 writes the table anew
 	@Tests/kernel-guard.sh $(if $(GUARD_UPDATE),--update) $(SCRATCH) || [ $$? -eq 3 ]

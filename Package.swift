@@ -199,6 +199,14 @@ targets.append(
 
 targets.append(
     .executableTarget(
+        name: "BusBenchMain",
+        dependencies: [
+            "Bus", "CZeroMQ", "Ledger", "Work", "Wire", "Failure", "Tensor", "Runtime", argumentParser,
+        ],
+        path: "Tests/BusBenchmarks", swiftSettings: swiftStrict))
+
+targets.append(
+    .executableTarget(
         name: "KernelGuardMain", dependencies: ["CKernels"], path: "Tests/KernelGuard", exclude: ["instructions.txt"],
         cSettings: cStrict, linkerSettings: [.linkedLibrary("m")]))
 
@@ -227,7 +235,8 @@ var executables: [String: String] = [
     "zoetrope-denoiser": "DenoiserMain", "zoetrope-vae-encoder": "VAEEncoderMain",
     "zoetrope-vae-decoder": "VAEDecoderMain",
     "zoetrope-video-muxer": "VideoMuxerMain", "zoetrope": "CommandLineMain", "zoetrope-bench": "BenchMain",
-    "zoetrope-kernel-guard": "KernelGuardMain", "zoetrope-simulator": "SimulatorMain",
+    "zoetrope-bus-bench": "BusBenchMain", "zoetrope-kernel-guard": "KernelGuardMain",
+    "zoetrope-simulator": "SimulatorMain",
 ]
 
 // MARK: Narrowing

@@ -9,7 +9,7 @@ enum Layers {
         ["Ledger", "Request"],
         ["Stage", "FuzzTargets"],
         services.map { "\($0)Service" },
-        services.map { "\($0)Main" } + ["BenchMain", "KernelGuardMain", "SimulatorMain"],
+        services.map { "\($0)Main" } + ["BenchMain", "BusBenchMain", "KernelGuardMain", "SimulatorMain"],
     ]
 
     /// Libraries of the tests: no product depends on them, so they have no layer.
@@ -25,7 +25,7 @@ enum Layers {
 
     /// Who alone may see what. Tests of a module may see what the module sees.
     static let only: [String: Set<String>] = [
-        "CZeroMQ": ["Bus", "FuzzTargets"],
+        "CZeroMQ": ["Bus", "BusBenchMain", "FuzzTargets"],
         "CWire": ["Wire", "FuzzTargets"],
         "CProtobufC": ["Wire", "CWire", "FuzzTargets"],
         "CFFmpeg": ["Media"],
