@@ -56,6 +56,8 @@ struct History {
     var keys: [SubmissionKey: String] = [:]
     var lastFence: UInt64 = 0
     var completed: Set<UInt64> = []
+    /// The last step that was on disk under each fence.
+    var checkpointed: [UInt64: UInt32] = [:]
     var revisions: [String: UInt64] = [:]
     /// When a beat that lists the fence last came to the broker's host.
     var listedAt: [UInt64: UInt64] = [:]
@@ -209,6 +211,7 @@ struct History {
             Content(commit.ref.digest) == expected, .rightBytes,
             "the checkpoint of \(commit.lease.task) at step \(commit.step) is not its own")
         jobs[commit.lease.task.job]?.tasks[index].step = commit.step
+        checkpointed[commit.lease.fence] = commit.step
     }
 
     private mutating func apply(_ completion: TaskCompletion) {
@@ -364,7 +367,10 @@ struct History {
         case .checkpointCommitted(let lease, let step):
             let index = jobs[lease.task.job]?.index(of: lease.task.name)
             let known = index.flatMap { jobs[lease.task.job]?.tasks[$0] }
-            let isOnDisk = known.map { $0.step >= step || $0.isDone || $0.fence != lease.fence } ?? false
+            // A result, and a loss of it in the same turn, may have come since.
+            let isOnDisk =
+                checkpointed[lease.fence, default: 0] >= step
+                || known.map { $0.step >= step || $0.isDone || $0.fence != lease.fence } ?? false
             expect(
                 isOnDisk || jobs[lease.task.job]?.end != nil, .commitBeforeSend,
                 "CHECKPOINT_COMMITTED \(step) of \(lease.task) is not on disk")
