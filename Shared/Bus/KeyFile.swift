@@ -17,7 +17,8 @@ enum KeyFile {
             throw Failure("key_file_unreadable", "\(path) is no regular file of reasonable size", field: "key")
         }
         if isSecret {
-            guard status.st_mode & 0o077 == 0, status.st_uid == geteuid() || status.st_uid == 0 else {
+            // Root may administrate with what belongs to a service's user.
+            guard status.st_mode & 0o077 == 0, [geteuid(), 0].contains(status.st_uid) || geteuid() == 0 else {
                 let mode = String(status.st_mode & 0o7777, radix: 8)
                 throw Failure(
                     "key_file_exposed", "\(path) has mode 0\(mode) and owner \(status.st_uid): others can read it",
