@@ -45,7 +45,7 @@ struct MetricNamesTests {
             let labels = line.matches(of: /([a-z]+)="/).map { String($0.1) }
             #expect(labels.joined(separator: ",") == match.2, "\(line)")
         }
-        let reasons = Set(section.matches(of: /(?m)^\| `([a-z_]+)` \| a /).map { String($0.1) })
+        let reasons = Set(section.matches(of: /(?m)^\| `([a-z_]+)` \| a\s/).map { String($0.1) })
         #expect(reasons == Set(BrokerCount.allCases.compactMap(\.refusalReason)))
     }
 
