@@ -67,7 +67,8 @@ extension CPUBackend {
         let sums = channelSums((0..<sequences).map { (k, $0 * keys..<($0 + 1) * keys) }, rowsPerPiece: 256)
         return (0..<sequences * channels).map { index in
             let (sequence, channel) = index.quotientAndRemainder(dividingBy: channels)
-            let sum = (0..<sums.pieces).reduce(0) { $0 + sums.sum(piece: sequence * sums.pieces + $1, channel: channel) }
+            let first = sequence * sums.pieces
+            let sum = (0..<sums.pieces).reduce(0) { $0 + sums.sum(piece: first + $1, channel: channel) }
             return Float(sum / Double(keys))
         }
     }

@@ -67,8 +67,8 @@ package struct ClusterPlan: Sendable {
         guard cells > 1 else {
             shared += ["--data-directory", dataDirectory]
             if let bus {
-                shared += ["--listen", "\(bus.endpoint)", "--key", bus.brokerKey, "--advertise-host", bus.advertiseHost]
-                shared += dataPort
+                shared += ["--listen", "\(bus.endpoint)", "--key", bus.brokerKey]
+                shared += ["--advertise-host", bus.advertiseHost] + dataPort
             }
             return [Member(name: "broker", executable: "zoetrope-broker", arguments: shared)]
         }

@@ -67,7 +67,8 @@ final class GatewayMetrics: Sendable {
         _ name: String, _ cells: [CellReport], labels: String = "", _ value: (CellReport) -> Int?
     ) -> [String] {
         cells.compactMap { cell in
-            let all = [labels, cells.count == 1 || cell.name.isEmpty ? "" : "cell=\"\(cell.name)\""].filter { !$0.isEmpty }
+            let label = cells.count == 1 || cell.name.isEmpty ? "" : "cell=\"\(cell.name)\""
+            let all = [labels, label].filter { !$0.isEmpty }
             return value(cell).map { "\(name)\(all.isEmpty ? "" : "{\(all.joined(separator: ","))}") \($0)" }
         }
     }
