@@ -68,7 +68,9 @@ extension EndToEnd {
 
         @Test(
             "another user of the machine reaches no socket of a cluster, and a socket of its own folder hangs up on it",
-            .enabled(if: geteuid() == 0 && ["setpriv", "python3"].allSatisfy { Executables.system($0) != nil }),
+            .enabled(
+                if: geteuid() == 0 && Executables.system("setpriv") != nil
+                    && FileManager.default.isExecutableFile(atPath: "/usr/bin/python3")),
             .timeLimit(.minutes(1)))
         func otherUsers() async throws {
             let knock = """
@@ -105,7 +107,8 @@ extension EndToEnd {
         private static func knocked(
             _ program: String, _ socket: String, as user: Int, in folder: TemporaryFolder
         ) async throws -> String {
-            let python = try #require(Executables.system("python3"))
+            // Root's own python may lie where another user may not look.
+            let python = "/usr/bin/python3"
             let result = try await Subprocess(
                 try #require(Executables.system("setpriv")),
                 ["--reuid", "\(user)", "--clear-groups", python, "-c", program, socket], in: folder, name: "knock"
