@@ -85,6 +85,7 @@ extension BrokerState {
         guard !deadlines.isEmpty, now.milliseconds >= nextAssessmentAt else { return }
         nextAssessmentAt = now.milliseconds + Self.assessmentMilliseconds
         prepareForecast(now)
+        let wasStale = isForecastStale
         for (id, clock) in deadlines where clock.pressure != .atRisk {
             let pressure: DeadlineClock.Pressure
             if let end = forecast?.remaining[id] {
@@ -92,7 +93,7 @@ extension BrokerState {
                 pressure = end * Self.marginHundredths / 100 > left ? .atRisk : .none
             } else {
                 // A long queue's forecast does not know the newest jobs yet.
-                pressure = isForecastStale ? clock.pressure : .unknown
+                pressure = wasStale ? clock.pressure : .unknown
             }
             guard pressure != clock.pressure else { continue }
             deadlines[id]?.pressure = pressure

@@ -194,7 +194,9 @@ extension BrokerState {
     ) {
         guard let job = records.jobs[id], !job.state.isTerminal else { return }
         for running in job.tasks where running.state == .leased && running.specification.name != task {
-            guard let session = running.session, workers[session] != nil else { continue }
+            guard let session = running.session, let worker = workers[session] else { continue }
+            // The slot is free once the stage has stopped: a beat from before the assignment does not know of it.
+            if !worker.listed.contains(running.fence), worker.freeSlots > 0 { workers[session]?.freeSlots -= 1 }
             let lease = Lease(task: TaskID(job: id, name: running.specification.name), fence: running.fence)
             send(.revoke(Revoke(lease: lease, reason: state == .cancelled ? "cancelled" : "job_ended")), to: session)
         }

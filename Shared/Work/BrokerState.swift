@@ -337,9 +337,10 @@ package struct BrokerState: Sendable {
             endLateJobs(now)
             assessDeadlines(now)
             forgetOldJobs(now)
-            preempt(now)
         }
         dismissSilentWorkers(now)
+        // Last, when it is known what is ready: outputs may have gone with a silent worker.
+        preempt(now)
         let due = orphans.filter { $0.value <= now.milliseconds }
         for (digest, _) in due.sorted(by: { inOrder($0, $1) }) {
             orphans[digest] = nil

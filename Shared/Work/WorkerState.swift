@@ -234,6 +234,9 @@ package struct WorkerState: Sendable {
             if let task = held[lease], !task.occupiesSlot {
                 held[lease] = nil
                 effects.append(.committed(lease))
+            } else {
+                // An ASSIGN that came once more after its result was COMMITTED: nobody would ever take this one away.
+                effects += lose(lease, reason: "already_done")
             }
         case .leaseLost(let lease): effects += lose(lease, reason: "lease_lost")
         case .revoke(let revoke):

@@ -193,4 +193,15 @@ struct SchedulingTests {
         #expect((3000...5000).contains(refusal.retryAfterMilliseconds), "\(refusal.retryAfterMilliseconds)")
         #expect(bench.deliver(.submit(submit("b")), from: session(200)).accepted.count == 1)
     }
+
+    @Test("the slot of a job that was cancelled before its task was heard of is free when its worker says so")
+    func cancelledSlot() throws {
+        let bench = BrokerBench()
+        let worker = TestWorker(1, ["encoder"])
+        let first = bench.submit(single())
+        #expect(bench.join(worker).assigns.count == 1)
+        let second = bench.submit(single())
+        #expect(bench.deliver(.cancel(job: first), from: session(200)).assigns.isEmpty, "the stage has yet to stop")
+        #expect(bench.beat(worker).assigns.map(\.lease.task.job) == [second])
+    }
 }

@@ -55,6 +55,22 @@ struct WorkerTests {
         #expect(worker.freeSlots == 0)
     }
 
+    @Test("a task that is assigned once more after its result was COMMITTED is stopped at the next word about it")
+    func assignedAgain() {
+        var worker = ready()
+        let task = assign(1)
+        _ = worker.handle(envelope(.assign(task)), now: at(1))
+        _ = worker.handle(.finished(task.lease, outputs: [], elapsedMilliseconds: 1, notes: []), now: at(2))
+        #expect(worker.handle(envelope(.committed(task.lease)), now: at(3)) == [.committed(task.lease)])
+        #expect(worker.handle(envelope(.assign(task)), now: at(4)) == [.start(task)])
+        #expect(
+            worker.handle(envelope(.committed(task.lease)), now: at(5)) == [
+                .cancel(task.lease, reason: "already_done")
+            ])
+        _ = worker.handle(.stopped(task.lease), now: at(6))
+        #expect(worker.freeSlots == 1 && worker.isEmpty)
+    }
+
     @Test("refuses a stage or model it does not have")
     func unfit() {
         var worker = ready()
