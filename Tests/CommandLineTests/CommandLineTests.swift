@@ -76,7 +76,8 @@ struct ArgumentsTests {
         let names = plan.members.map(\.name)
         #expect(
             names == [
-                "broker", "gateway", "text-encoder-1", "denoiser-1", "denoiser-2", "vae-decoder-1", "video-muxer-1",
+                "broker", "gateway", "text-encoder-1", "vae-encoder-1", "denoiser-1", "denoiser-2", "vae-decoder-1",
+                "video-muxer-1",
             ])
         plan.upsamplerArguments = ["--base-url", "http://x"]
         #expect(plan.members.last?.executable == "zoetrope-prompt-upsampler")
