@@ -5,12 +5,16 @@ extension EndToEnd {
     /// SIGKILL at chosen steps: on the same arithmetic a resumed run ends in the bits of an unbroken one.
     @Suite("A denoise that was interrupted ends in the same bits")
     struct ResumeTests {
+        /// So many steps that those after the last kill take longer than word of one needs to come.
+        private static let long = CrashTests.request
+            .replacing("\"num_inference_steps\": 10", with: "\"num_inference_steps\": 250")
+
         @Test("killed again and again, at one step after the other: the same latents", .timeLimit(.minutes(5)))
         func killedAtSeveralSteps() async throws {
             try await withCluster(workers: "denoiser=2", leaseSeconds: 5) { cluster in
-                let reference = try await cluster.latents(of: cluster.submit(CrashTests.longer).id)
-                for steps in [[1, 40], [10, 70], [25, 55]] {
-                    let id = try await cluster.submit(CrashTests.longer).id
+                let reference = try await cluster.latents(of: cluster.submit(Self.long).id)
+                for steps in [[1, 100], [25, 150], [60, 130]] {
+                    let id = try await cluster.submit(Self.long).id
                     for (attempt, step) in zip(1..., steps) {
                         let running = try await cluster.wait(id) {
                             guard let stage = $0.stage("denoiser") else { return false }
@@ -29,7 +33,7 @@ extension EndToEnd {
 
         @Test("a job that keeps the latents of every step resumes with all of them", .timeLimit(.minutes(3)))
         func withStepLatents() async throws {
-            let request = CrashTests.longer.replacing("\"seed\": 7", with: "\"seed\": 7, \"keep_step_latents\": true")
+            let request = Self.long.replacing("\"seed\": 7", with: "\"seed\": 7, \"keep_step_latents\": true")
             try await withCluster(workers: "denoiser=2", leaseSeconds: 5) { cluster in
                 let reference = try await cluster.latents(of: cluster.submit(request).id, output: "latents_steps")
                 let id = try await cluster.submit(request).id
