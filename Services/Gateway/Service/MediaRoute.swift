@@ -1,6 +1,5 @@
 import Failure
 import Hummingbird
-import NIOCore
 import Tensor
 import Wire
 
@@ -22,7 +21,11 @@ struct MediaRoute: Sendable {
 
     /// The id goes into a request's `image`, `video` or `control_video`; only there the bytes are read.
     private func upload(_ request: Hummingbird.Request) async throws -> Response {
-        let bytes = try await body(of: request)
+        let bytes = try await RequestBody.bytes(
+            of: request, limit: Self.limitBytes,
+            tooLarge: Failure(
+                "body_too_large", "The file exceeds \(Self.limitBytes) bytes.",
+                remedy: "Cut the clip to the seconds that are used."))
         guard !bytes.isEmpty else {
             throw HTTPFailure(
                 .badRequest,
@@ -32,20 +35,6 @@ struct MediaRoute: Sendable {
             try await service.store(Tensor(bytes: bytes))
         }
         return JSONAnswer.response(Stored(id: MediaID(ref).description, bytes: bytes.count))
-    }
-
-    private func body(of request: Hummingbird.Request) async throws -> [UInt8] {
-        do {
-            return Array(buffer: try await request.body.collect(upTo: Self.limitBytes))
-        } catch is NIOTooManyBytesError {
-            throw HTTPFailure(
-                .contentTooLarge,
-                Failure(
-                    "body_too_large", "The file exceeds \(Self.limitBytes) bytes.",
-                    remedy: "Cut the clip to the seconds that are used."))
-        } catch {
-            throw HTTPFailure.brokenBody(error)
-        }
     }
 }
 

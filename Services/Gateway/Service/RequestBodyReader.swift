@@ -1,7 +1,6 @@
 import Failure
 import FoundationEssentials
 import Hummingbird
-import NIOCore
 import Request
 
 /// Reads the body of `POST /v1/videos`, JSON or form fields, into a draft.
@@ -23,7 +22,8 @@ enum RequestBodyReader {
                     remedy: "Send application/json or multipart/form-data."))
         }
         let isForm = kind == "multipart/form-data"
-        let body = try await bytes(of: request, limit: isForm ? formLimitBytes : limitBytes)
+        let limit = isForm ? formLimitBytes : limitBytes
+        let body = try await RequestBody.bytes(of: request, limit: limit, tooLarge: tooLarge(limit))
         return try HTTPFailure.badRequest { () throws(Failure) -> RequestDraft in
             guard isForm else { return try RequestDraft(json: Data(body)) }
             let boundary = HeaderParameters.value("boundary", in: contentType) ?? ""
@@ -38,15 +38,5 @@ enum RequestBodyReader {
         Failure(
             "body_too_large", "The request body exceeds \(limit) bytes.",
             remedy: "A request is a prompt, a few numbers and at most one picture or clip; shorten it.")
-    }
-
-    private static func bytes(of request: Hummingbird.Request, limit: Int) async throws -> [UInt8] {
-        do {
-            return Array(buffer: try await request.body.collect(upTo: limit))
-        } catch is NIOTooManyBytesError {
-            throw HTTPFailure(.contentTooLarge, tooLarge(limit))
-        } catch {
-            throw HTTPFailure.brokenBody(error)
-        }
     }
 }

@@ -26,7 +26,10 @@ struct TensorRoutes: Sendable {
 
     /// Stores the file's one tensor as float32; the id goes into a request's `init_latents`.
     private func upload(_ request: Hummingbird.Request) async throws -> Response {
-        let body = try await bytes(of: request)
+        let body = try await RequestBody.bytes(
+            of: request, limit: Self.limitBytes,
+            tooLarge: Failure(
+                "body_too_large", "The file exceeds \(Self.limitBytes) bytes.", remedy: "Latents are smaller."))
         let tensor = try HTTPFailure.badRequest { () throws(Failure) in try Self.onlyTensor(body) }
         let ref = try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.store(tensor) }
         return JSONAnswer.response(Stored(id: ref.digest.description, shape: ref.shape))
@@ -49,18 +52,6 @@ struct TensorRoutes: Sendable {
             throw Failure("tensor_not_finite", "Element \(position) of \(name) is NaN or infinite.", field: name)
         }
         return values
-    }
-
-    private func bytes(of request: Hummingbird.Request) async throws -> [UInt8] {
-        do {
-            return Array(buffer: try await request.body.collect(upTo: Self.limitBytes))
-        } catch is NIOTooManyBytesError {
-            throw HTTPFailure(
-                .contentTooLarge,
-                Failure("body_too_large", "The file exceeds \(Self.limitBytes) bytes.", remedy: "Latents are smaller."))
-        } catch {
-            throw HTTPFailure.brokenBody(error)
-        }
     }
 
     /// The output called `task.output` as a safetensors file with the one key `output`.
