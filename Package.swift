@@ -145,7 +145,7 @@ var targets: [Target] = [
     tests("Model", ["Model", "Compute", "Checkpoint", "Tensor", "Diffusion", "DemoModel"]),
     tests("Diffusion", ["Diffusion", "Checkpoint", "Tensor"], exclude: ["Fixtures"]),
     tests("Text", ["Text"], exclude: ["Fixtures"]),
-    tests("Media", ["Media", "Tensor"], exclude: ["Fixtures"]),
+    tests("Media", ["Media", "Model", "Tensor"], exclude: ["Fixtures"]),
     tests("Request", ["Request", "Checkpoint", "Diffusion", "Tensor", "Wire", "DemoModel"]),
     tests("Stage", ["Stage", "Bus", "Wire", "Tensor", "Runtime", argumentParser, logging, serviceLifecycle]),
     tests(

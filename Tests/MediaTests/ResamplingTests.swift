@@ -1,6 +1,7 @@
 import Failure
 import Foundation
 import Media
+import Model
 import Tensor
 import Testing
 

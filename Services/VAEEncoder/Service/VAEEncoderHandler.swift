@@ -52,7 +52,7 @@ package struct VAEEncoderHandler: StageHandler {
         let encoder = try encoders.value(for: dtype) { () throws(Failure) -> AutoencoderKLEncoder in
             try AutoencoderKLEncoder(folder: folder, backend: backend, dtype: dtype)
         }
-        let distribution = try encoder.encode(frames: PixelRange.modelValues(pixels)) {
+        let distribution = try encoder.encode(frames: ModelSpace.normalized(pixels)) {
             (chunk, chunks) throws(Failure) in
             task.report(step: chunk, of: chunks)
             try task.checkCancelled()
@@ -64,7 +64,7 @@ package struct VAEEncoderHandler: StageHandler {
         var result = StageResult()
         result.add(
             "condition_latents",
-            PixelRange.scaled(latents, by: Float(parameters.scale)).reshaped([1] + distribution.shape))
+            latents.scaled(by: Float(parameters.scale)).reshaped([1] + distribution.shape))
         return result
     }
 }

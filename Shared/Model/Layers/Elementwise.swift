@@ -1,4 +1,4 @@
-import Tensor
+package import Tensor
 
 /// `max(x, 0)` of a float32 or bfloat16 tensor.
 ///
@@ -28,7 +28,7 @@ func relu(_ x: Tensor) -> Tensor {
 
 extension Tensor {
     /// `scale · x + offset`, clamped to `range` when there is one; float32 only.
-    func scaled(by scale: Float, plus offset: Float = 0, clampedTo range: ClosedRange<Float>? = nil) -> Tensor {
+    package func scaled(by scale: Float, plus offset: Float = 0, clampedTo range: ClosedRange<Float>? = nil) -> Tensor {
         precondition(dtype == .float32, "scaled(by:) works on float32, not \(dtype)")
         var result = self
         result.withUnsafeMutableBytes { bytes in
