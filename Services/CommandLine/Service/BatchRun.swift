@@ -93,7 +93,8 @@ struct BatchRun: Sendable {
         var pictures: [Tensor] = []
         for item in items where FileManager.default.fileExists(atPath: path(item)) {
             let frames = try VideoReader(path: path(item)).frames()
-            pictures.append(frames.rows(frames.shape[0] / 2..<frames.shape[0] / 2 + 1))
+            // A copy: a slice would keep the whole clip.
+            pictures.append(frames.rows(frames.shape[0] / 2..<frames.shape[0] / 2 + 1).copied())
         }
         guard let first = pictures.first else { return }
         let alike = pictures.filter { $0.shape == first.shape }
