@@ -17,6 +17,9 @@ extension BrokerState {
         /// Reading of `Instant.milliseconds`.
         var at: UInt64
         var pressure: Pressure
+
+        /// Milliseconds until then; 0 when it has passed.
+        func left(_ now: Instant) -> UInt64 { at > now.milliseconds ? at - now.milliseconds : 0 }
     }
 
     /// How often the jobs with deadlines are compared with the forecast.
@@ -89,8 +92,7 @@ extension BrokerState {
         for (id, clock) in deadlines where clock.pressure != .atRisk {
             let pressure: DeadlineClock.Pressure
             if let end = forecast?.remaining[id] {
-                let left = clock.at > now.milliseconds ? clock.at - now.milliseconds : 0
-                pressure = end * Self.marginHundredths / 100 > left ? .atRisk : .none
+                pressure = end * Self.marginHundredths / 100 > clock.left(now) ? .atRisk : .none
             } else {
                 // A long queue's forecast does not know the newest jobs yet.
                 pressure = wasStale ? clock.pressure : .unknown
@@ -110,8 +112,7 @@ extension BrokerState {
         hasForeignDeadlines = false
         for (id, clock) in deadlines.sorted(by: { $0.key < $1.key }) {
             guard let deadline = records.jobs[id]?.deadline, deadline.boot != configuration.boot else { continue }
-            let left = clock.at > now.milliseconds ? clock.at - now.milliseconds : 0
-            let moved = deadline.moved(to: now, left: left, boot: configuration.boot)
+            let moved = deadline.moved(to: now, left: clock.left(now), boot: configuration.boot)
             commit(.deadlineMoved(DeadlineMove(job: id, deadline: moved)), now: now)
         }
     }
