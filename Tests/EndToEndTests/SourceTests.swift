@@ -1,6 +1,7 @@
 import Foundation
 import Media
 import Tensor
+import TestSupport
 import Testing
 
 extension EndToEnd {
@@ -8,45 +9,8 @@ extension EndToEnd {
     /// (Tests/Golden/make_fixtures.py conditioned).
     @Suite("Videos that begin with a picture or a clip")
     struct SourceTests {
-        private struct Run: Decodable {
-            let prompt: String
-            let negative_prompt: String
-            let scheduler: String
-            let strength: Double?
-            let kind: String
-            let transformer: String
-            let base: String
-            let use_dynamic_cfg: Bool
-        }
-
-        private static let pipelines = [
-            "image": "CogVideoXImageToVideoPipeline", "video": "CogVideoXVideoToVideoPipeline",
-            "control": "CogVideoXFunControlPipeline",
-        ]
-
-        private func run(_ key: String) throws -> Run {
-            let file = ParityTests.golden.appendingPathComponent("conditioned/requests.json")
-            return try #require(try JSONDecoder().decode([String: Run].self, from: Data(contentsOf: file))[key])
-        }
-
-        private func expected() throws -> SafetensorsFile {
-            try SafetensorsFile(path: ParityTests.golden.path + "/conditioned/expected.safetensors")
-        }
-
-        /// The transformer of one fixture with everything else of another.
-        private func model(_ run: Run, in folder: TemporaryFolder) throws -> String {
-            let files = FileManager.default, place = folder.file("model")
-            try files.copyItem(atPath: ParityTests.golden.path + "/\(run.base)", toPath: place)
-            try files.removeItem(atPath: place + "/transformer")
-            try files.copyItem(
-                atPath: ParityTests.golden.path + "/\(run.transformer)/transformer", toPath: place + "/transformer")
-            try Data("{\"_class_name\": \"\(Self.pipelines[run.kind] ?? "")\"}".utf8)
-                .write(to: URL(fileURLWithPath: place + "/model_index.json"))
-            return place
-        }
-
         /// A picture as PNG, a clip as lossless video.
-        private func source(_ pixels: Tensor, _ run: Run, in folder: TemporaryFolder) throws -> [String] {
+        private func source(_ pixels: Tensor, _ run: ConditionedRun, in folder: TemporaryFolder) throws -> [String] {
             if run.kind == "image" {
                 let path = folder.file("source.png")
                 try PNGWriter.write(pixels.reshaped(Array(pixels.shape.dropFirst())), path: path)
@@ -65,15 +29,17 @@ extension EndToEnd {
             "frames equal those of diffusers", .timeLimit(.minutes(2)),
             arguments: ["image", "image-1.5", "video", "video-dpm", "control"])
         func parity(key: String) async throws {
-            let run = try run(key), expected = try expected(), folder = try TemporaryFolder()
-            let file = folder.file("frames.safetensors")
+            let run = try #require(try ConditionedRun.named(key)), folder = try TemporaryFolder()
+            let expected = try SafetensorsFile(path: ConditionedRun.expectedPath)
+            let file = folder.file("frames.safetensors"), model = folder.file("model")
+            try run.makeModel(at: model)
             var arguments = [
-                run.prompt, "--negative-prompt", run.negative_prompt, "--guidance-scale", "6", "--seed", "42",
-                "--num-inference-steps", "10", "--scheduler", run.scheduler, "--model", try model(run, in: folder),
+                run.prompt, "--negative-prompt", run.negativePrompt, "--guidance-scale", "6", "--seed", "42",
+                "--num-inference-steps", "10", "--scheduler", run.scheduler, "--model", model,
                 "--output-type", "frames", "--output", file,
             ]
             if let strength = run.strength { arguments += ["--strength", "\(strength)"] }
-            if run.use_dynamic_cfg { arguments.append("--use-dynamic-cfg") }
+            if run.useDynamicCFG { arguments.append("--use-dynamic-cfg") }
             arguments += try source(try expected.tensor("\(key).pixels"), run, in: folder)
             try await generate(arguments, in: folder)
             let frames = try SafetensorsFile(path: file).tensor("frames"), wanted = try expected.tensor("\(key).frames")

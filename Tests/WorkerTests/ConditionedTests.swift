@@ -19,52 +19,16 @@ struct ConditionedTests {
     private let backend = CPUBackend(threads: 2)
     private let budget = MemoryBudget(limit: nil)
 
-    /// One run of the fixture.
-    private struct Run: Decodable {
-        var prompt: String
-        var negative_prompt: String
-        var width: Int
-        var height: Int
-        var num_inference_steps: Int
-        var guidance_scale: Double
-        var use_dynamic_cfg: Bool
-        var scheduler: SamplerKind
-        var strength: Double?
-        var kind: Conditioning
-        var transformer: String
-        var base: String
-        var num_frames: Int
-        var seed: UInt64
-    }
+    private func expected() throws -> SafetensorsFile { try SafetensorsFile(path: ConditionedRun.expectedPath) }
 
-    private static let golden = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .appending(path: "Golden")
+    private func kind(_ run: ConditionedRun) throws -> Conditioning { try #require(Conditioning(rawValue: run.kind)) }
 
-    private func runs() throws -> [String: Run] {
-        let data = try Data(contentsOf: Self.golden.appending(path: "conditioned/requests.json"))
-        return try JSONDecoder().decode([String: Run].self, from: data)
-    }
-
-    private func expected() throws -> SafetensorsFile {
-        try SafetensorsFile(path: Self.golden.path + "/conditioned/expected.safetensors")
-    }
-
-    /// The transformer of one checkpoint with everything else of another; removed by `body`'s end.
-    private func withFolder<Result>(of run: Run, _ body: (ModelFolder) async throws -> Result) async throws -> Result {
-        let files = FileManager.default
-        let place = files.temporaryDirectory.appending(path: "zoetrope-\(UUID().uuidString)")
-        try files.copyItem(at: Self.golden.appending(path: run.base), to: place)
-        defer { try? files.removeItem(at: place) }
-        try files.removeItem(at: place.appending(path: "transformer"))
-        try files.copyItem(
-            at: Self.golden.appending(path: "\(run.transformer)/transformer"), to: place.appending(path: "transformer"))
-        let name = [
-            Conditioning.image: "CogVideoXImageToVideoPipeline", .video: "CogVideoXVideoToVideoPipeline",
-            .control: "CogVideoXFunControlPipeline",
-        ]
-        try Data("{\"_class_name\": \"\(name[run.kind] ?? "")\"}".utf8)
-            .write(to: place.appending(path: "model_index.json"))
-        return try await body(try ModelFolder(path: place.path))
+    /// Removes the run's model folder when `body` ends.
+    private func withFolder(of run: ConditionedRun, _ body: (ModelFolder) async throws -> Void) async throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: "zoetrope-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try run.makeModel(at: path)
+        try await body(try ModelFolder(path: path))
     }
 
     private func task(_ parameters: some Encodable, _ inputs: [String: Tensor]) throws -> StageTask {
@@ -74,30 +38,31 @@ struct ConditionedTests {
     }
 
     private func condition(
-        _ folder: ModelFolder, _ run: Run, pixels: Tensor, traits: ModelTraits, dtype: Precision
+        _ folder: ModelFolder, _ run: ConditionedRun, pixels: Tensor, traits: ModelTraits, dtype: Precision
     ) async throws -> Tensor {
         let handler = try VAEEncoderHandler(folder: folder, backend: backend, budget: budget)
         let parameters = ConditionParameters(
-            dtype: dtype, isSampled: run.kind.isSampled, seed: run.seed,
-            scale: run.kind == .image ? traits.imageLatentScale : traits.latentScale)
+            dtype: dtype, isSampled: try kind(run).isSampled, seed: run.seed,
+            scale: try kind(run) == .image ? traits.imageLatentScale : traits.latentScale)
         return try #require(
             try await handler.run(task(parameters, ["pixels": pixels])).output("condition_latents"))
     }
 
     private func denoise(
-        _ folder: ModelFolder, _ run: Run, pixels: Tensor, dtype: Precision = .float32
+        _ folder: ModelFolder, _ run: ConditionedRun, pixels: Tensor, dtype: Precision = .float32
     ) async throws -> (steps: Tensor, latents: Tensor) {
         let traits = try ModelTraits(folder: folder, digest: "digest")
-        #expect(traits.possibleConditioning.contains(run.kind))
+        #expect(traits.possibleConditioning.contains(try kind(run)))
         let text = try TextEncoderHandler(folder: folder, backend: backend, budget: budget)
         let encoded = try await text.run(
-            task(EncodeParameters(prompt: run.prompt, negativePrompt: run.negative_prompt, dtype: dtype), [:]))
+            task(EncodeParameters(prompt: run.prompt, negativePrompt: run.negativePrompt, dtype: dtype), [:]))
         var inputs = Dictionary(uniqueKeysWithValues: encoded.outputs.map { ($0.name, $0.tensor) })
         inputs["condition_latents"] = try await condition(folder, run, pixels: pixels, traits: traits, dtype: dtype)
         let parameters = DenoiseParameters(
-            width: run.width, height: run.height, numFrames: run.num_frames, numInferenceSteps: run.num_inference_steps,
-            guidanceScale: run.guidance_scale, useDynamicCFG: run.use_dynamic_cfg, scheduler: run.scheduler,
-            seed: run.seed, dtype: dtype, keepStepLatents: true, conditioning: run.kind, strength: run.strength)
+            width: run.width, height: run.height, numFrames: run.numFrames, numInferenceSteps: run.numInferenceSteps,
+            guidanceScale: run.guidanceScale, useDynamicCFG: run.useDynamicCFG,
+            scheduler: try #require(SamplerKind(rawValue: run.scheduler)),
+            seed: run.seed, dtype: dtype, keepStepLatents: true, conditioning: try kind(run), strength: run.strength)
         let result = try await DenoiserHandler(folder: folder, backend: backend, budget: budget)
             .run(task(parameters, inputs))
         return (try #require(result.output("latents_steps")), try #require(result.output("latents")))
@@ -107,7 +72,7 @@ struct ConditionedTests {
         "latents after every step and the frames equal those of diffusers",
         arguments: ["image", "image-dpm", "image-1.5", "video", "video-dpm", "video-whole", "control"])
     func parity(key: String) async throws {
-        let run = try #require(try runs()[key]), expected = try expected()
+        let run = try #require(try ConditionedRun.named(key)), expected = try expected()
         let pixels = try expected.tensor("\(key).pixels"), reference = try expected.tensor("\(key).steps")
         try await withFolder(of: run) { folder in
             let (steps, latents) = try await denoise(folder, run, pixels: pixels)
@@ -115,7 +80,7 @@ struct ConditionedTests {
             #expect(maxAbsoluteDifference(steps.reshaped(reference.shape), reference) <= 2e-4)
             let decoder = try VAEDecoderHandler(folder: folder, backend: backend, budget: budget)
             let decoded = try await decoder.run(
-                task(DecodeParameters(dtype: .float32, numFrames: run.num_frames), ["latents": latents]))
+                task(DecodeParameters(dtype: .float32, numFrames: run.numFrames), ["latents": latents]))
             let frames = try #require(decoded.output("frames")), wanted = try expected.tensor("\(key).frames")
             #expect(frames.shape == wanted.shape)
             let found = frames.withUnsafeBytes { Array($0) }, bytes = wanted.withUnsafeBytes { Array($0) }
@@ -126,7 +91,7 @@ struct ConditionedTests {
     @Test(
         "in bfloat16 the latents stay within five per cent of the reference", arguments: ["image", "video", "control"])
     func bfloat16(key: String) async throws {
-        let run = try #require(try runs()[key]), expected = try expected()
+        let run = try #require(try ConditionedRun.named(key)), expected = try expected()
         let reference = try expected.tensor("\(key).steps").slices.last?.floats() ?? []
         try await withFolder(of: run) { folder in
             let found = try await denoise(
@@ -140,11 +105,11 @@ struct ConditionedTests {
 
     @Test("a job whose beginning the model cannot read is refused before anything is computed")
     func mismatch() async throws {
-        let run = try #require(try runs()["image"])
+        let run = try #require(try ConditionedRun.named("image"))
         try await withFolder(of: run) { folder in
             let handler = try DenoiserHandler(folder: folder, backend: backend, budget: budget)
             let parameters = DenoiseParameters(
-                width: run.width, height: run.height, numFrames: run.num_frames, numInferenceSteps: 10,
+                width: run.width, height: run.height, numFrames: run.numFrames, numInferenceSteps: 10,
                 guidanceScale: 1, useDynamicCFG: false, scheduler: .ddim, seed: 1, dtype: .float32)
             let config = folder.transformer
             let features = Tensor(zeros: [1, config.maxTextSeqLength, config.textEmbedDim])
@@ -157,7 +122,7 @@ struct ConditionedTests {
 
     @Test("pixels of another kind are refused by name")
     func wrongPixels() async throws {
-        let run = try #require(try runs()["image"])
+        let run = try #require(try ConditionedRun.named("image"))
         try await withFolder(of: run) { folder in
             let handler = try VAEEncoderHandler(folder: folder, backend: backend, budget: budget)
             let parameters = ConditionParameters(dtype: .float32, isSampled: true, seed: 1, scale: 1)
