@@ -1,10 +1,11 @@
-import Failure
+package import Failure
 import Glibc
 
 /// Maps whole files into memory, read-only.
-enum MappedFile {
+package enum MappedFile {
     /// The bytes of the file as read-only storage; unmapped when the last tensor over it goes.
-    static func storage(path: String) throws(Failure) -> TensorStorage {
+    /// Failure: `unreadable_file`.
+    package static func storage(path: String) throws(Failure) -> TensorStorage {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw failure(path, "open") }
         defer { close(descriptor) }

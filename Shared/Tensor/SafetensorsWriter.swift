@@ -6,7 +6,7 @@ package enum SafetensorsWriter {
     /// The whole file as a uint8 tensor. Tensors lie in the given order; the header is padded so that data is aligned.
     /// Names must differ.
     package static func encode(_ tensors: [(String, Tensor)], metadata: [String: String] = [:]) -> Tensor {
-        let header = headerBytes(tensors, metadata: metadata)
+        let header = headerBytes(tensors.map { TensorDescription($0.0, $0.1) }, metadata: metadata)
         let dataCount = tensors.reduce(0) { $0 + $1.1.byteCount }
         var file = Tensor(uninitialized: [header.count + dataCount], dtype: .uint8)
         file.withUnsafeMutableBytes { target in
@@ -33,13 +33,34 @@ package enum SafetensorsWriter {
     package static func write(
         tensors: [(String, Tensor)], metadata: [String: String] = [:], to path: String
     ) throws(Failure) {
+        try write(tensors.map { TensorDescription($0.0, $0.1) }, metadata: metadata, to: path) { tensors[$0].1 }
+    }
+
+    /// Writes tensors that are made one at a time: only the one being written has to be in memory.
+    ///
+    /// `tensor` gives each in order, of exactly the type and shape described; `observe` sees every byte of the file in
+    /// order, for a digest. The file appears under `path` when it is whole. Failures: `unwritable_file` and those of
+    /// `tensor`.
+    package static func write(
+        _ descriptions: [TensorDescription], metadata: [String: String] = [:], to path: String,
+        observe: (UnsafeRawBufferPointer) -> Void = { _ in }, tensor: (Int) throws(Failure) -> Tensor
+    ) throws(Failure) {
         let temporary = "\(path).\(getpid()).\(UInt32.random(in: 0...(.max))).part"
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw failure(path, "create", temporary) }
         do throws(Failure) {
             defer { close(descriptor) }
-            try writeAll(Tensor(bytes: headerBytes(tensors, metadata: metadata)), to: descriptor, path: path)
-            for (_, tensor) in tensors { try writeAll(tensor, to: descriptor, path: path) }
+            let header = Tensor(bytes: headerBytes(descriptions, metadata: metadata))
+            header.withUnsafeBytes(observe)
+            try writeAll(header, to: descriptor, path: path)
+            for (index, description) in descriptions.enumerated() {
+                let tensor = try tensor(index)
+                precondition(
+                    tensor.dtype == description.dtype && tensor.shape == description.shape,
+                    "\(description.name) is not as described")
+                tensor.withUnsafeBytes(observe)
+                try writeAll(tensor, to: descriptor, path: path)
+            }
             guard fsync(descriptor) == 0 else { throw failure(path, "sync", temporary) }
         } catch {
             unlink(temporary)
@@ -61,19 +82,19 @@ package enum SafetensorsWriter {
 
     // MARK: Parts
 
-    private static func headerBytes(_ tensors: [(String, Tensor)], metadata: [String: String]) -> [UInt8] {
-        precondition(Set(tensors.map(\.0)).count == tensors.count, "safetensors names must differ")
+    private static func headerBytes(_ tensors: [TensorDescription], metadata: [String: String]) -> [UInt8] {
+        precondition(Set(tensors.map(\.name)).count == tensors.count, "safetensors names must differ")
         var fields: [String] = []
         if !metadata.isEmpty {
             let pairs = metadata.sorted { $0.key < $1.key }.map { "\(quoted($0.key)):\(quoted($0.value))" }
             fields.append("\"__metadata__\":{\(pairs.joined(separator: ","))}")
         }
         var offset = 0
-        for (name, tensor) in tensors {
+        for tensor in tensors {
             let end = offset + tensor.byteCount
             let shape = tensor.shape.map(String.init).joined(separator: ",")
             fields.append(
-                "\(quoted(name)):{\"dtype\":\"\(tensor.dtype.safetensorsName)\",\"shape\":[\(shape)],"
+                "\(quoted(tensor.name)):{\"dtype\":\"\(tensor.dtype.safetensorsName)\",\"shape\":[\(shape)],"
                     + "\"data_offsets\":[\(offset),\(end)]}")
             offset = end
         }
