@@ -23,13 +23,15 @@ enum DigestCache {
         return digest
     }
 
-    private static func hash(_ path: String) throws(Failure) -> String {
+    /// Reads the file itself, whatever is remembered; `progress` is told the bytes of each piece.
+    static func hash(_ path: String, progress: (Int) -> Void = { _ in }) throws(Failure) -> String {
         guard let stream = InputFile(path: path) else { throw unreadable(path) }
         var hasher = SHA256()
         while true {
             guard let chunk = stream.read(chunkByteCount) else { throw unreadable(path) }
             if chunk.isEmpty { break }
             hasher.update(data: chunk)
+            progress(chunk.count)
         }
         return hasher.finalize().hexadecimal
     }
