@@ -13,6 +13,9 @@ enum Console {
 
     static func note(_ text: String) { put(text + "\n", STDERR_FILENO) }
 
+    /// Replaces the line that the cursor is on; the cursor stays there.
+    static func noteInPlace(_ text: String) { put("\r\u{1b}[K\(text)", STDERR_FILENO) }
+
     static func milliseconds(_ duration: Duration) -> Int {
         Int(duration.components.seconds * 1000 + duration.components.attoseconds / 1_000_000_000_000_000)
     }

@@ -9,7 +9,8 @@ import Tensor
 /// `zoetrope models …`.
 package struct ModelsCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "models", abstract: "Look at model folders.", subcommands: [InspectCommand.self])
+        commandName: "models", abstract: "Look at model folders and adapters, check them, and convert SAT checkpoints.",
+        subcommands: [InspectCommand.self, ConvertCommand.self, VerifyCommand.self, AdapterCommand.self])
 
     package init() {}
 }
