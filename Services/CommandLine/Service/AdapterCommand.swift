@@ -3,6 +3,7 @@ import Checkpoint
 import Failure
 import Foundation
 import Model
+import Tensor
 
 /// `zoetrope models adapter FILE`: what a LoRA file changes, and how strongly.
 package struct AdapterCommand: AsyncParsableCommand {

@@ -83,7 +83,7 @@ package struct ConvertCommand: AsyncParsableCommand {
         let source = DispatchSource.makeSignalSource(signal: SIGINT, queue: .global())
         source.setEventHandler {
             try? FileManager.default.removeItem(atPath: folder)
-            exit(128 + SIGINT)
+            Glibc.exit(128 + SIGINT)
         }
         source.resume()
         return source
