@@ -77,15 +77,18 @@ package protocol Backend: Sendable {
     // MARK: Video activations: frames [H, W, C]
 
     /// Convolution with stride 1, zero padding `(kh−1)/2, (kw−1)/2` in space and none in time: T + kt − 1 frames of
-    /// `[H, W, Ci]` → T frames `[H, W, Co]`. What `added` names joins the sums.
+    /// `[H, W, Ci]` → T frames `[H, W, Co]`. What `added` names joins the sums. Rows in the margins are read and not
+    /// computed: those of the result are uninitialised, for the neighbours' rows.
     func convolution(
-        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: [Tensor]?
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: [Tensor]?, margins: RowMargins
     ) -> [Tensor]
     /// Packs `[outputs, inputs, 1, 3, 3]` weights for `enlargedConvolution`.
     func enlargingWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any ConvolutionWeights
     /// Nearest enlargement of each frame to twice its height and width followed by a 3×3 convolution, as four 2×2
-    /// convolutions of the frame as it is: `[H, W, Ci]` → `[2H, 2W, Co]`.
-    func enlargedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor]
+    /// convolutions of the frame as it is: `[H, W, Ci]` → `[2H, 2W, Co]`. Margins stay as high as they are.
+    func enlargedConvolution(
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, margins: RowMargins
+    ) -> [Tensor]
     /// Packs `[outputs, inputs, 1, 3, 3]` weights for `halvedConvolution`.
     func halvingWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any ConvolutionWeights
     /// 3×3 convolution with stride 2 of each frame, one row of zeros below it and one column to its right:
@@ -93,15 +96,16 @@ package protocol Backend: Sendable {
     func halvedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor]
     /// `(a + b) / 2` elementwise.
     func mean(_ a: Tensor, _ b: Tensor) -> Tensor
-    /// GroupNorm over (C/groups, T, H, W) of all frames as a factor and an offset a channel.
-    func groupAffine(
-        _ frames: [Tensor], groups: Int, epsilon: Float, weight: Tensor, bias: Tensor
-    ) -> ChannelAffine
+    /// What GroupNorm over (C/groups, T, H, W) of all frames needs, without the rows in the margins.
+    func groupSums(_ frames: [Tensor], groups: Int, margins: RowMargins) -> GroupSums
     /// `x · factor + offset`, then optionally SiLU.
     func applied(_ affine: ChannelAffine, to frame: Tensor, silu: Bool) -> Tensor
     /// The decoder's spatial norm of a frame: `(x · factor + offset) · scale + shift`, then optionally SiLU. `scale` and
-    /// `shift` are `[hz, wz, C]` at latent resolution, read at `⌊y·hz/H⌋, ⌊x·wz/W⌋`.
-    func applied(_ affine: ChannelAffine, to frame: Tensor, scale: Tensor, shift: Tensor, silu: Bool) -> Tensor
+    /// `shift` are `[hz, wz, C]` at latent resolution, read at `⌊y·hz/H⌋, ⌊x·wz/W⌋`, where row y of the image of H rows
+    /// that they cover is row `y − rows.first` of the frame.
+    func applied(
+        _ affine: ChannelAffine, to frame: Tensor, scale: Tensor, shift: Tensor, silu: Bool, rows: ImageRows
+    ) -> Tensor
 
     // MARK: Any tensor
 
@@ -166,12 +170,6 @@ package struct NormSpan: Sendable {
     }
 }
 
-/// A normalisation as `x · factor + offset` per channel; both `[C]` float32.
-package struct ChannelAffine: Sendable {
-    package let factor: Tensor
-    package let offset: Tensor
-}
-
 extension Backend {
     package func linearWeights(_ weight: Tensor, bias: Tensor?, dtype: DType) -> any LinearWeights {
         linearWeights(weight, bias: bias, dtype: dtype, precision: .activation)
@@ -181,6 +179,32 @@ extension Backend {
         _ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, scale: Float, bias: Tensor?
     ) -> Tensor {
         attention(q, k, v, heads: heads, scale: scale, bias: bias, sequences: 1, firstQuery: 0, precision: .activation)
+    }
+
+    package func convolution(
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: [Tensor]?
+    ) -> [Tensor] {
+        convolution(frames, weights, added: added, margins: .none)
+    }
+
+    package func enlargedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor] {
+        enlargedConvolution(frames, weights, margins: .none)
+    }
+
+    package func applied(
+        _ affine: ChannelAffine, to frame: Tensor, scale: Tensor, shift: Tensor, silu: Bool
+    ) -> Tensor {
+        applied(
+            affine, to: frame, scale: scale, shift: shift, silu: silu,
+            rows: ImageRows(first: 0, height: frame.shape[0]))
+    }
+
+    /// GroupNorm over (C/groups, T, H, W) of all frames as a factor and an offset a channel.
+    package func groupAffine(
+        _ frames: [Tensor], groups: Int, epsilon: Float, weight: Tensor, bias: Tensor
+    ) -> ChannelAffine {
+        ChannelAffine(
+            groupSums(frames, groups: groups, margins: .none), epsilon: epsilon, weight: weight, bias: bias)
     }
 }
 

@@ -16,6 +16,9 @@ package final class CPUBackend: Backend {
     let storage = StoragePool()
     private let instructionSet: ck_isa
 
+    /// The most bytes that living activations ever had together (`StoragePool.peakBytes`).
+    package var peakStorageBytes: Int { storage.peakBytes }
+
     /// The kernels of the chosen instruction set.
     var kernels: ck_table { ck_select_isa(instructionSet).pointee }
 

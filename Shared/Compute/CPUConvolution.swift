@@ -3,26 +3,28 @@ package import Tensor
 
 extension CPUBackend {
     package func convolution(
-        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: [Tensor]?
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, added: [Tensor]?, margins: RowMargins
     ) -> [Tensor] {
-        run(frames, weights, .none, added: added)
+        run(frames, weights, .none, added: added, margins: margins)
     }
 
-    package func enlargedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor] {
-        run(frames, weights, .doubling, added: nil)
+    package func enlargedConvolution(
+        _ frames: [Tensor], _ weights: any ConvolutionWeights, margins: RowMargins
+    ) -> [Tensor] {
+        run(frames, weights, .doubling, added: nil, margins: margins)
     }
 
     package func halvedConvolution(_ frames: [Tensor], _ weights: any ConvolutionWeights) -> [Tensor] {
-        run(frames, weights, .halving, added: nil)
+        run(frames, weights, .halving, added: nil, margins: .none)
     }
 
     private func run(
         _ frames: [Tensor], _ weights: any ConvolutionWeights, _ resizing: CPUConvolutionWeights.Resizing,
-        added: [Tensor]?
+        added: [Tensor]?, margins: RowMargins
     ) -> [Tensor] {
         guard let weights = weights as? CPUConvolutionWeights else { preconditionFailure("weights of another backend") }
         precondition(weights.resizing == resizing, "weights for \(weights.resizing) in a convolution for \(resizing)")
-        let run = ConvolutionRun(frames: frames, weights: weights, added: added, backend: self)
+        let run = ConvolutionRun(frames: frames, weights: weights, added: added, margins: margins, backend: self)
         var results = (0..<run.count).map { _ in storage.tensor(run.resultShape, run.dtype) }
         guard run.count > 0, results[0].count > 0 else { return results }
         let targets = results.indices.map { results[$0].writeAddress() }
@@ -44,7 +46,8 @@ private struct ConvolutionRun {
     /// Of a frame.
     private let sourceHeight: Int
     private let sourceWidth: Int
-    /// Of the result before its enlargement.
+    private let margins: RowMargins
+    /// Of the result before its enlargement, without its margins.
     private let height: Int
     private let width: Int
     /// Frames of the result.
@@ -60,18 +63,22 @@ private struct ConvolutionRun {
     /// Pixels and columns of one tile: its sums and a panel of weights share a core's second-level cache.
     private static let pixelTile = 240, columnTile = 256
 
-    init(frames: [Tensor], weights: CPUConvolutionWeights, added: [Tensor]?, backend: CPUBackend) {
+    init(
+        frames: [Tensor], weights: CPUConvolutionWeights, added: [Tensor]?, margins: RowMargins, backend: CPUBackend
+    ) {
         precondition(frames.count >= weights.kernel[0], "\(frames.count) frames under a kernel \(weights.kernel)")
         let shape = frames[0].shape
         precondition(
             shape.count == 3 && shape[2] == weights.inputs
                 && frames.allSatisfy { $0.shape == shape && $0.dtype == weights.dtype },
             "a convolution of \(frames[0].dtype) \(shape) by \(weights.dtype) \(weights.kernel) from \(weights.inputs)")
+        precondition(weights.step == 1 || margins == .none, "a halving convolution has no margins")
         self.weights = weights
+        self.margins = margins
         dtype = weights.dtype
         sourceHeight = shape[0]
         sourceWidth = shape[1]
-        height = shape[0] / weights.step
+        height = (shape[0] - margins.count) / weights.step
         width = shape[1] / weights.step
         count = frames.count - weights.kernel[0] + 1
         kind = backend.type(of: frames[0])
@@ -79,7 +86,7 @@ private struct ConvolutionRun {
         zeros = weights.zeros.readAddress
         residual = added
         bias = weights.phases[0].weights.bias
-        let resultShape = [height, width, weights.outputs], (frameCount, type) = (count, dtype)
+        let resultShape = [height + margins.count, width, weights.outputs], (frameCount, type) = (count, dtype)
         precondition(
             added.map { $0.count == frameCount && $0.allSatisfy { $0.shape == resultShape && $0.dtype == type } }
                 ?? true,
@@ -90,7 +97,9 @@ private struct ConvolutionRun {
         }
     }
 
-    var resultShape: [Int] { [height * weights.enlargement, width * weights.enlargement, weights.outputs] }
+    var resultShape: [Int] {
+        [height * weights.enlargement + margins.count, width * weights.enlargement, weights.outputs]
+    }
     var partCount: Int { count * weights.phases.count * columnRanges.count * tiles.count }
     var scratchBytes: Int {
         let pixels = tiles.map(\.count).max() ?? 0, segments = weights.phases[0].taps.count
@@ -133,7 +142,8 @@ private struct ConvolutionRun {
         let added = residual?[part.frame].readAddress
         let bias = bias?.vector(outputs, "bias").advanced(by: part.columns.lowerBound)
         for y in part.tile.rows {
-            let row = y * scale + part.phase.row, column = part.tile.columns.lowerBound * scale + part.phase.column
+            let row = y * scale + part.phase.row + margins.top,
+                column = part.tile.columns.lowerBound * scale + part.phase.column
             let offset = ((row * width * scale + column) * outputs + part.columns.lowerBound) * elementBytes
             let sums = tile.sums + (y - part.tile.rows.lowerBound) * part.tile.columns.count * tile.stride
             kernels.finish_product(
@@ -148,7 +158,7 @@ private struct ConvolutionRun {
     ) {
         var slot = 0
         for y in tile.rows {
-            let fromRow = y * weights.step + dy
+            let fromRow = y * weights.step + dy + margins.top
             let isInside = fromRow >= 0 && fromRow < sourceHeight
             let row = frame.address + fromRow * sourceWidth * frame.stride
             for x in tile.columns {

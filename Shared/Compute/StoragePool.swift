@@ -27,6 +27,14 @@ package final class StoragePool: Sendable {
         var runBytes = 0
         /// Pages of living tensors.
         var usedBytes = 0
+        /// Everything of living tensors, and the most that it was.
+        var livingBytes = 0
+        var peakBytes = 0
+
+        mutating func count(_ bytes: Int) {
+            livingBytes += bytes
+            peakBytes = max(peakBytes, livingBytes)
+        }
     }
 
     private let keptBytes: Int
@@ -50,12 +58,17 @@ package final class StoragePool: Sendable {
     /// Pages that wait for a next use, in bytes.
     package var freeBytes: Int { state.withLock { $0.runBytes } }
 
+    /// The most bytes that living tensors of the pool ever had together; those below 64 KiB are not the pool's.
+    package var peakBytes: Int { state.withLock { $0.peakBytes } }
+
     /// A tensor of uninitialised memory.
     package func tensor(_ shape: [Int], _ dtype: DType) -> Tensor {
         let byteCount = shape.reduce(1, *) * dtype.byteCount
         guard byteCount >= Self.smallest else { return Tensor(uninitialized: shape, dtype: dtype) }
         let run = byteCount < Self.page ? takeBlock(Self.blockSize(byteCount)) : takePages(byteCount)
+        state.withLock { $0.count(run.byteCount) }
         let storage = TensorStorage(adopting: run.address, byteCount: byteCount, isWritable: true) { [self] _, _ in
+            state.withLock { $0.count(-run.byteCount) }
             if run.byteCount < Self.page { giveBackBlock(run) } else { giveBackPages(run) }
         }
         return Tensor(storage: storage, shape: shape, dtype: dtype)
