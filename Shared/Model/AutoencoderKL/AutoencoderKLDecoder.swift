@@ -63,9 +63,12 @@ package final class AutoencoderKLDecoder: Sendable {
 
     /// Starts decoding pipeline latents `[frames, latentChannels, height, width]`, floating point.
     ///
-    /// With `cacheDirectory`, what chunks hand on to one another waits in a file there instead of in memory.
-    /// Fails with `latents_misshapen`, `numeric_fault` and `cache_file_unusable`.
-    package func run(latents: Tensor, cacheDirectory: String? = nil) throws(Failure) -> DecodingRun {
+    /// With `cacheDirectory`, what chunks hand on to one another waits in a file there instead of in memory. With
+    /// `member`, the run decodes that member's rows of the image; every member is given all latents.
+    /// Fails with `latents_misshapen`, `numeric_fault`, `cache_file_unusable` and as the member's exchange does.
+    package func run(
+        latents: Tensor, cacheDirectory: String? = nil, member: SlabMember? = nil
+    ) throws(Failure) -> DecodingRun {
         guard latents.dtype.isFloatingPoint, latents.shape.count == 4, latents.shape[1] == config.latentChannels,
             latents.shape.allSatisfy({ (1...(1 << 14)).contains($0) })
         else {
@@ -78,9 +81,14 @@ package final class AutoencoderKLDecoder: Sendable {
         try latents.requireFinite("The latent tensor", field: "latents")
         let scaled = backend.converted(latents, to: .float32).scaled(by: Float(1 / config.scalingFactor))
         let file = try cacheDirectory.map { (path) throws(Failure) in try CacheFile(directory: path) }
+        let frames = backend.permuted(scaled, axes: [0, 2, 3, 1])
+        let caches = ConvolutionCaches(file: file)
+        guard let member else { return DecodingRun(decoder: self, latents: frames, slab: .whole, caches: caches) }
+        precondition(member.plan.height == latents.shape[2], "a plan for \(member.plan.height) rows")
+        let slab = Slab(member), own = member.plan.rows[member.index]
+        let rows = own.lowerBound - slab.margins.top..<own.upperBound + slab.margins.bottom
         return DecodingRun(
-            decoder: self, latents: backend.permuted(scaled, axes: [0, 2, 3, 1]),
-            caches: ConvolutionCaches(file: file))
+            decoder: self, latents: Tensor.stacked(frames.slices.map { $0.rows(rows) }), slab: slab, caches: caches)
     }
 
     /// Decodes pipeline latents `[frames, latentChannels, height, width]` chunk by chunk.
@@ -99,22 +107,29 @@ package final class AutoencoderKLDecoder: Sendable {
         }
     }
 
-    /// Decodes one chunk of unscaled latents `[frames, height, width, channels]` float32 → `[t, H, W, 3]`.
-    func chunk(_ latents: Tensor, caches: inout ConvolutionCaches) throws(Failure) -> Tensor {
+    /// Decodes one chunk of unscaled latents `[frames, height, width, channels]` float32 → `[t, H, W, 3]`, the slab's own
+    /// rows of latents that have its margins.
+    func chunk(_ latents: Tensor, slab: Slab, caches: inout ConvolutionCaches) throws(Failure) -> Tensor {
         let shape = latents.shape
         let condition = LatentChunk(
             rows: latents.reshaped([shape[0] * shape[1] * shape[2], shape[3]]), frames: shape[0], height: shape[1],
             width: shape[2])
         let input = backend.converted(latents, to: dtype).slices
-        var x = try inputConvolution(count: input.count, caches: &caches, backend: backend) { input[$0] }
-        for stage in stages {
-            for resnet in stage.resnets { try resnet(&x, latents: condition, caches: &caches, backend: backend) }
-            if let upsampler = stage.upsampler { x = upsampler(x, backend: backend) }
+        let margins = slab.margins
+        var x = try inputConvolution(count: input.count, margins: margins, caches: &caches, backend: backend) {
+            input[$0]
         }
-        let norm = outputNorm.prepared(x, latents: condition, backend: backend)
-        let pixels = try outputConvolution(count: x.count, caches: &caches, backend: backend) {
+        try slab.complete(&x)
+        for stage in stages {
+            for resnet in stage.resnets {
+                try resnet(&x, latents: condition, slab: slab, caches: &caches, backend: backend)
+            }
+            if let upsampler = stage.upsampler { x = try upsampler(x, slab: slab, backend: backend) }
+        }
+        let norm = try outputNorm.prepared(x, latents: condition, slab: slab, backend: backend)
+        let pixels = try outputConvolution(count: x.count, margins: margins, caches: &caches, backend: backend) {
             norm.apply(to: x[$0], index: $0, backend: backend)
         }
-        return backend.converted(Tensor.stacked(pixels), to: .float32)
+        return backend.converted(Tensor.stacked(pixels.map { slab.own($0) }), to: .float32)
     }
 }

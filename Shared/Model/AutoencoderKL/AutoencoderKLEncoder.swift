@@ -82,13 +82,17 @@ package final class AutoencoderKLEncoder: Sendable {
     /// Encodes one chunk `[t, H, W, 3]` float32 → moments `[t', h, w, 2 · latentChannels]` float32.
     func chunk(_ pixels: Tensor, caches: inout ConvolutionCaches) throws(Failure) -> Tensor {
         let input = backend.converted(pixels, to: dtype).slices
-        var x = try inputConvolution(count: input.count, caches: &caches, backend: backend) { input[$0] }
+        var x = try inputConvolution(count: input.count, margins: .none, caches: &caches, backend: backend) {
+            input[$0]
+        }
         for stage in stages {
-            for resnet in stage.resnets { try resnet(&x, latents: nil, caches: &caches, backend: backend) }
+            for resnet in stage.resnets {
+                try resnet(&x, latents: nil, slab: .whole, caches: &caches, backend: backend)
+            }
             if let downsampler = stage.downsampler { x = downsampler(x, backend: backend) }
         }
-        let norm = outputNorm.prepared(x, latents: nil, backend: backend)
-        let moments = try outputConvolution(count: x.count, caches: &caches, backend: backend) {
+        let norm = try outputNorm.prepared(x, latents: nil, slab: .whole, backend: backend)
+        let moments = try outputConvolution(count: x.count, margins: .none, caches: &caches, backend: backend) {
             norm.apply(to: x[$0], index: $0, backend: backend)
         }
         return backend.converted(Tensor.stacked(moments), to: .float32)

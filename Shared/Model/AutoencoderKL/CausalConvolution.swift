@@ -77,9 +77,9 @@ struct CausalConvolution: Sendable {
     /// T frames `[H, W, inputs]` → T frames `[H, W, outputs]`, with what `added` gives for each joining its sum.
     ///
     /// `count` frames are asked of `frame` in order, a group at a time, and let go when no later frame reads them: the
-    /// whole input never exists at once.
+    /// whole input never exists at once. The margins of the results are empty.
     func callAsFunction(
-        count: Int, caches: inout ConvolutionCaches, backend: any Backend,
+        count: Int, margins: RowMargins, caches: inout ConvolutionCaches, backend: any Backend,
         added: (Range<Int>) -> [Tensor]? = { _ in nil }, frame: (Int) -> Tensor
     ) throws(Failure) -> [Tensor] {
         var results: [Tensor] = []
@@ -93,7 +93,7 @@ struct CausalConvolution: Sendable {
                 if index > first { group = frame(index) }
                 window.append(group)
             }
-            results += backend.convolution(window, weights, added: added(first..<first + size))
+            results += backend.convolution(window, weights, added: added(first..<first + size), margins: margins)
             window.removeFirst(window.count - Self.history)
         }
         try caches.keep(window, name)

@@ -32,23 +32,25 @@ struct CausalResnet: Sendable {
         shortcut = plan.inputs == plan.outputs ? nil : try loader.flattenedLinear("\(plan.name).conv_shortcut")
     }
 
-    /// T frames `[H, W, inputs]` become T frames `[H, W, outputs]`; each is let go as soon as nothing reads it any more.
+    /// T frames `[H, W, inputs]` become T frames `[H, W, outputs]`, with the margins of the slab; each is let go as soon as nothing reads it any more.
     ///
     /// The shortcut is projected while the first convolution reads its frames: what waits for the second one is then
     /// as narrow as the result.
     func callAsFunction(
-        _ frames: inout [Tensor], latents: LatentChunk?, caches: inout ConvolutionCaches, backend: any Backend
+        _ frames: inout [Tensor], latents: LatentChunk?, slab: Slab, caches: inout ConvolutionCaches,
+        backend: any Backend
     ) throws(Failure) {
         let count = frames.count, gone = Tensor(uninitialized: [0])
-        let first = norm1.prepared(frames, latents: latents, backend: backend)
-        var hidden = try conv1(count: count, caches: &caches, backend: backend) { index in
+        let first = try norm1.prepared(frames, latents: latents, slab: slab, backend: backend)
+        var hidden = try conv1(count: count, margins: slab.margins, caches: &caches, backend: backend) { index in
             let frame = frames[index]
             if let shortcut { frames[index] = projected(frame, shortcut, backend: backend) }
             return first.apply(to: frame, index: index, backend: backend)
         }
-        let second = norm2.prepared(hidden, latents: latents, backend: backend)
-        let results = try conv2(
-            count: count, caches: &caches, backend: backend,
+        try slab.complete(&hidden)
+        let second = try norm2.prepared(hidden, latents: latents, slab: slab, backend: backend)
+        var results = try conv2(
+            count: count, margins: slab.margins, caches: &caches, backend: backend,
             added: { range in
                 defer { for index in range { frames[index] = gone } }
                 return Array(frames[range])
@@ -57,6 +59,7 @@ struct CausalResnet: Sendable {
                 defer { hidden[index] = gone }
                 return second.apply(to: hidden[index], index: index, backend: backend)
             })
+        try slab.complete(&results)
         frames = results
     }
 

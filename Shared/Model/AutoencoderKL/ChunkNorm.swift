@@ -19,6 +19,13 @@ struct LatentChunk {
         }
         return (0..<count).map { $0 * frames / count }
     }
+
+    /// Where the rows of an activation lie in the image that this chunk, enlarged to its size, would be. Both have the same
+    /// margins, and one row of latents is as high as many of the activation.
+    func imageRows(of frame: Tensor, margins: RowMargins) -> ImageRows {
+        let scale = (frame.shape[0] - margins.count) / (height - margins.count)
+        return ImageRows(first: margins.top * (scale - 1), height: height * scale)
+    }
 }
 
 /// GroupNorm over a temporal chunk. In the decoder scale and shift come from the latents too (`CogVideoXSpatialNorm3D`).
@@ -57,9 +64,13 @@ struct ChunkNorm: Sendable {
     }
 
     /// The norm of an activation, ready to be applied frame by frame; `latents` are read when the norm is conditioned.
-    func prepared(_ frames: [Tensor], latents: LatentChunk?, backend: any Backend) -> PreparedNorm {
+    /// Statistics are those of the whole image, whoever computes its rows.
+    func prepared(
+        _ frames: [Tensor], latents: LatentChunk?, slab: Slab, backend: any Backend
+    ) throws(Failure) -> PreparedNorm {
         precondition((latents == nil) == (condition == nil), "latents for a norm without a condition, or none for one")
-        let affine = backend.groupAffine(frames, groups: groups, epsilon: Self.epsilon, weight: weight, bias: bias)
+        let sums = try slab.reduce(backend.groupSums(frames, groups: groups, margins: slab.margins))
+        let affine = ChannelAffine(sums, epsilon: Self.epsilon, weight: weight, bias: bias)
         guard let latents, let condition else { return PreparedNorm(affine: affine, condition: nil) }
         let shape = [latents.frames, latents.height, latents.width, frames[0].shape[2]]
         return PreparedNorm(
@@ -67,7 +78,8 @@ struct ChunkNorm: Sendable {
             condition: PreparedNorm.Condition(
                 scales: backend.linear(latents.rows, condition.scale, activation: .none).reshaped(shape).slices,
                 shifts: backend.linear(latents.rows, condition.shift, activation: .none).reshaped(shape).slices,
-                frameMap: latents.frameMap(count: frames.count)))
+                frameMap: latents.frameMap(count: frames.count),
+                rows: latents.imageRows(of: frames[0], margins: slab.margins)))
     }
 }
 
@@ -78,6 +90,7 @@ struct PreparedNorm {
         let scales: [Tensor]
         let shifts: [Tensor]
         let frameMap: [Int]
+        let rows: ImageRows
     }
 
     let affine: ChannelAffine
@@ -88,6 +101,7 @@ struct PreparedNorm {
         guard let condition else { return backend.applied(affine, to: frame, silu: true) }
         let latent = condition.frameMap[index]
         return backend.applied(
-            affine, to: frame, scale: condition.scales[latent], shift: condition.shifts[latent], silu: true)
+            affine, to: frame, scale: condition.scales[latent], shift: condition.shifts[latent], silu: true,
+            rows: condition.rows)
     }
 }

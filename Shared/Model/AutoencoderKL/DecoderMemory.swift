@@ -10,19 +10,21 @@ package struct DecoderMemory: Sendable, Hashable {
     /// Blocks that the backend keeps for reuse, and scratch.
     private static let overhead = 512 << 20
 
-    /// For latents of `height` × `width` and activations of `elementBytes`.
+    /// For latents of `height` × `width` and activations of `elementBytes`, for each of `members` that share the rows.
     ///
     /// The fullest moment is the first block of the last level: its input goes as its hidden and its projected frames
     /// come, and three normalised input frames stand before the convolution.
-    package init(_ config: AutoencoderKLConfig, height: Int, width: Int, elementBytes: Int) {
+    package init(_ config: AutoencoderKLConfig, height: Int, width: Int, elementBytes: Int, members: Int = 1) {
+        let slab = SlabPlan(height: height, members: members)
+        let rows = slab.largest, margins = slab.count > 1 ? 2 * SlabPlan.margin : 0
         let plan = DecoderPlan(config)
         var caches = 0
         for resnet in plan.resnets {
             let scale = 1 << (resnet.level ?? 0)
-            caches += 2 * height * scale * width * scale * (resnet.inputs + resnet.outputs)
+            caches += 2 * (rows * scale + margins) * width * scale * (resnet.inputs + resnet.outputs)
         }
-        let scale = config.spatialCompressionRatio, pixels = height * scale * width * scale
-        caches += 2 * (pixels * plan.lastChannels + height * width * config.latentChannels)
+        let scale = config.spatialCompressionRatio, pixels = (rows * scale + margins) * width * scale
+        caches += 2 * (pixels * plan.lastChannels + (rows + margins) * width * config.latentChannels)
         self.caches = caches * elementBytes
         // Three latent frames, in the first chunk of an odd count.
         let frames = 1 + 2 * config.temporalCompressionRatio

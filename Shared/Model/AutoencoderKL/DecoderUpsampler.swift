@@ -15,8 +15,9 @@ struct DecoderUpsampler: Sendable {
     }
 
     /// T frames `[H, W, C]` → T' frames `[2H, 2W, C]`; those that repeat share their memory.
-    func callAsFunction(_ frames: [Tensor], backend: any Backend) -> [Tensor] {
-        let larger = backend.enlargedConvolution(frames, weights)
+    func callAsFunction(_ frames: [Tensor], slab: Slab, backend: any Backend) throws(Failure) -> [Tensor] {
+        var larger = backend.enlargedConvolution(frames, weights, margins: slab.margins)
+        try slab.complete(&larger)
         return doublesTime ? Self.doubled(frames.count).map { larger[$0] } : larger
     }
 

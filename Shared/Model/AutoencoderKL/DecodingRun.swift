@@ -1,13 +1,14 @@
 package import Failure
 package import Tensor
 
-/// One clip on its way through the decoder, a temporal chunk at a time.
+/// One clip, or a member's rows of it, on its way through the decoder, a temporal chunk at a time.
 ///
 /// The chunks are part of the model: group norms take their statistics over a whole chunk.
 package struct DecodingRun: Sendable {
     private let decoder: AutoencoderKLDecoder
-    /// `[frames, height, width, channels]` float32, divided by the scaling factor.
+    /// `[frames, height, width, channels]` float32, divided by the scaling factor: the slab's rows and its margins.
     private let latents: Tensor
+    private let slab: Slab
     private let chunks: [Range<Int>]
     private var caches: ConvolutionCaches
     /// Chunks that `next` has returned.
@@ -17,10 +18,11 @@ package struct DecodingRun: Sendable {
 
     private static let chunkLatentFrames = 2
 
-    init(decoder: AutoencoderKLDecoder, latents: Tensor, caches: ConvolutionCaches) {
+    init(decoder: AutoencoderKLDecoder, latents: Tensor, slab: Slab, caches: ConvolutionCaches) {
         self.caches = caches
         self.decoder = decoder
         self.latents = latents
+        self.slab = slab
         chunks = Self.chunks(latentFrames: latents.shape[0])
     }
 
@@ -38,7 +40,7 @@ package struct DecodingRun: Sendable {
     package mutating func next() throws(Failure) -> Tensor? {
         guard chunksDone < chunks.count else { return nil }
         caches.isLastChunk = chunksDone == chunks.count - 1
-        let pixels = try decoder.chunk(latents.rows(chunks[chunksDone]), caches: &caches)
+        let pixels = try decoder.chunk(latents.rows(chunks[chunksDone]), slab: slab, caches: &caches)
         // Before the clamp, which would hide infinities.
         try pixels.requireFinite("Chunk \(chunksDone) of the decoded video", field: "frames")
         chunksDone += 1
