@@ -18,12 +18,10 @@ extension BrokerState {
         // Slots that are free or about to be, each good for one task.
         var coming = freeSlots()
         for clock in leases.values where clock.yieldReason != nil { coming[clock.session, default: 0] += 1 }
+        var slots = SlotMatching(coming)
         for (id, task, priority) in urgent {
             let capable = workers.filter { $0.value.hello.serves(task.specification) }.keys.sorted(by: inOrder)
-            if let session = capable.first(where: { coming[$0, default: 0] > 0 }) {
-                coming[session, default: 0] -= 1
-                continue
-            }
+            if slots.place(among: capable) { continue }
             let cost = expectedMilliseconds(task.specification, id)
             guard let victim = victim(of: priority, cost: cost, on: Set(capable), now: now) else { continue }
             preemptions[victim, default: 0] += 1

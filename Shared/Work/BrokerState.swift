@@ -339,7 +339,8 @@ package struct BrokerState: Sendable {
             forgetOldJobs(now)
         }
         dismissSilentWorkers(now)
-        // Last, when it is known what is ready: outputs may have gone with a silent worker.
+        // Last, when it is known what is ready: outputs may have gone with a silent worker, and free slots come first.
+        dispatch(now)
         preempt(now)
         let due = orphans.filter { $0.value <= now.milliseconds }
         for (digest, _) in due.sorted(by: { inOrder($0, $1) }) {
