@@ -2617,7 +2617,277 @@ void   zoetrope__ticket_answer__free_unpacked
   assert(message->base.descriptor == &zoetrope__ticket_answer__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[52] =
+void   zoetrope__assist_request__init
+                     (Zoetrope__AssistRequest         *message)
+{
+  static const Zoetrope__AssistRequest init_value = ZOETROPE__ASSIST_REQUEST__INIT;
+  *message = init_value;
+}
+size_t zoetrope__assist_request__get_packed_size
+                     (const Zoetrope__AssistRequest *message)
+{
+  assert(message->base.descriptor == &zoetrope__assist_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__assist_request__pack
+                     (const Zoetrope__AssistRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__assist_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__assist_request__pack_to_buffer
+                     (const Zoetrope__AssistRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__assist_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__AssistRequest *
+       zoetrope__assist_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__AssistRequest *)
+     protobuf_c_message_unpack (&zoetrope__assist_request__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__assist_request__free_unpacked
+                     (Zoetrope__AssistRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__assist_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__assist_offer__init
+                     (Zoetrope__AssistOffer         *message)
+{
+  static const Zoetrope__AssistOffer init_value = ZOETROPE__ASSIST_OFFER__INIT;
+  *message = init_value;
+}
+size_t zoetrope__assist_offer__get_packed_size
+                     (const Zoetrope__AssistOffer *message)
+{
+  assert(message->base.descriptor == &zoetrope__assist_offer__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__assist_offer__pack
+                     (const Zoetrope__AssistOffer *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__assist_offer__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__assist_offer__pack_to_buffer
+                     (const Zoetrope__AssistOffer *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__assist_offer__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__AssistOffer *
+       zoetrope__assist_offer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__AssistOffer *)
+     protobuf_c_message_unpack (&zoetrope__assist_offer__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__assist_offer__free_unpacked
+                     (Zoetrope__AssistOffer *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__assist_offer__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__assist_order__init
+                     (Zoetrope__AssistOrder         *message)
+{
+  static const Zoetrope__AssistOrder init_value = ZOETROPE__ASSIST_ORDER__INIT;
+  *message = init_value;
+}
+size_t zoetrope__assist_order__get_packed_size
+                     (const Zoetrope__AssistOrder *message)
+{
+  assert(message->base.descriptor == &zoetrope__assist_order__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__assist_order__pack
+                     (const Zoetrope__AssistOrder *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__assist_order__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__assist_order__pack_to_buffer
+                     (const Zoetrope__AssistOrder *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__assist_order__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__AssistOrder *
+       zoetrope__assist_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__AssistOrder *)
+     protobuf_c_message_unpack (&zoetrope__assist_order__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__assist_order__free_unpacked
+                     (Zoetrope__AssistOrder *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__assist_order__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__assist_join__init
+                     (Zoetrope__AssistJoin         *message)
+{
+  static const Zoetrope__AssistJoin init_value = ZOETROPE__ASSIST_JOIN__INIT;
+  *message = init_value;
+}
+size_t zoetrope__assist_join__get_packed_size
+                     (const Zoetrope__AssistJoin *message)
+{
+  assert(message->base.descriptor == &zoetrope__assist_join__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__assist_join__pack
+                     (const Zoetrope__AssistJoin *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__assist_join__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__assist_join__pack_to_buffer
+                     (const Zoetrope__AssistJoin *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__assist_join__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__AssistJoin *
+       zoetrope__assist_join__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__AssistJoin *)
+     protobuf_c_message_unpack (&zoetrope__assist_join__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__assist_join__free_unpacked
+                     (Zoetrope__AssistJoin *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__assist_join__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__assist_part__init
+                     (Zoetrope__AssistPart         *message)
+{
+  static const Zoetrope__AssistPart init_value = ZOETROPE__ASSIST_PART__INIT;
+  *message = init_value;
+}
+size_t zoetrope__assist_part__get_packed_size
+                     (const Zoetrope__AssistPart *message)
+{
+  assert(message->base.descriptor == &zoetrope__assist_part__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__assist_part__pack
+                     (const Zoetrope__AssistPart *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__assist_part__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__assist_part__pack_to_buffer
+                     (const Zoetrope__AssistPart *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__assist_part__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__AssistPart *
+       zoetrope__assist_part__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__AssistPart *)
+     protobuf_c_message_unpack (&zoetrope__assist_part__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__assist_part__free_unpacked
+                     (Zoetrope__AssistPart *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__assist_part__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__assist_end__init
+                     (Zoetrope__AssistEnd         *message)
+{
+  static const Zoetrope__AssistEnd init_value = ZOETROPE__ASSIST_END__INIT;
+  *message = init_value;
+}
+size_t zoetrope__assist_end__get_packed_size
+                     (const Zoetrope__AssistEnd *message)
+{
+  assert(message->base.descriptor == &zoetrope__assist_end__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__assist_end__pack
+                     (const Zoetrope__AssistEnd *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__assist_end__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__assist_end__pack_to_buffer
+                     (const Zoetrope__AssistEnd *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__assist_end__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__AssistEnd *
+       zoetrope__assist_end__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__AssistEnd *)
+     protobuf_c_message_unpack (&zoetrope__assist_end__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__assist_end__free_unpacked
+                     (Zoetrope__AssistEnd *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__assist_end__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[59] =
 {
   {
     "session",
@@ -3243,10 +3513,101 @@ static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[52] 
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "assist_request",
+    130,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, assist_request),
+    &zoetrope__assist_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "assist_offered",
+    131,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, assist_offered),
+    &zoetrope__assist_offer__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "assist",
+    132,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, assist),
+    &zoetrope__assist_order__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "assist_join",
+    133,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, assist_join),
+    &zoetrope__assist_join__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "assist_part",
+    134,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, assist_part),
+    &zoetrope__assist_part__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "assist_end",
+    135,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, assist_end),
+    &zoetrope__assist_end__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "assist_pulse",
+    136,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, assist_pulse),
+    &zoetrope__empty__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   13,   /* field[13] = accepted */
   23,   /* field[23] = assign */
+  54,   /* field[54] = assist */
+  57,   /* field[57] = assist_end */
+  55,   /* field[55] = assist_join */
+  53,   /* field[53] = assist_offered */
+  56,   /* field[56] = assist_part */
+  58,   /* field[58] = assist_pulse */
+  52,   /* field[52] = assist_request */
   8,   /* field[8] = beat */
   9,   /* field[9] = beat_acknowledgement */
   2,   /* field[2] = broker_epoch */
@@ -3298,7 +3659,7 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   16,   /* field[16] = watch */
   6,   /* field[6] = welcome */
 };
-static const ProtobufCIntRange zoetrope__envelope__number_ranges[7 + 1] =
+static const ProtobufCIntRange zoetrope__envelope__number_ranges[8 + 1] =
 {
   { 1, 0 },
   { 16, 5 },
@@ -3307,7 +3668,8 @@ static const ProtobufCIntRange zoetrope__envelope__number_ranges[7 + 1] =
   { 64, 32 },
   { 80, 44 },
   { 96, 49 },
-  { 0, 52 }
+  { 130, 52 },
+  { 0, 59 }
 };
 const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
 {
@@ -3317,10 +3679,10 @@ const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
   "Zoetrope__Envelope",
   "zoetrope",
   sizeof(Zoetrope__Envelope),
-  52,
+  59,
   zoetrope__envelope__field_descriptors,
   zoetrope__envelope__field_indices_by_name,
-  7,  zoetrope__envelope__number_ranges,
+  8,  zoetrope__envelope__number_ranges,
   (ProtobufCMessageInit) zoetrope__envelope__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -7797,6 +8159,455 @@ const ProtobufCMessageDescriptor zoetrope__ticket_answer__descriptor =
   zoetrope__ticket_answer__field_indices_by_name,
   1,  zoetrope__ticket_answer__number_ranges,
   (ProtobufCMessageInit) zoetrope__ticket_answer__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__assist_request__field_descriptors[3] =
+{
+  {
+    "lease",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistRequest, lease),
+    &zoetrope__lease__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "count",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistRequest, count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "secret",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistRequest, secret),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__assist_request__field_indices_by_name[] = {
+  1,   /* field[1] = count */
+  0,   /* field[0] = lease */
+  2,   /* field[2] = secret */
+};
+static const ProtobufCIntRange zoetrope__assist_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor zoetrope__assist_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.AssistRequest",
+  "AssistRequest",
+  "Zoetrope__AssistRequest",
+  "zoetrope",
+  sizeof(Zoetrope__AssistRequest),
+  3,
+  zoetrope__assist_request__field_descriptors,
+  zoetrope__assist_request__field_indices_by_name,
+  1,  zoetrope__assist_request__number_ranges,
+  (ProtobufCMessageInit) zoetrope__assist_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__assist_offer__field_descriptors[2] =
+{
+  {
+    "lease",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOffer, lease),
+    &zoetrope__lease__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "count",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOffer, count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__assist_offer__field_indices_by_name[] = {
+  1,   /* field[1] = count */
+  0,   /* field[0] = lease */
+};
+static const ProtobufCIntRange zoetrope__assist_offer__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor zoetrope__assist_offer__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.AssistOffer",
+  "AssistOffer",
+  "Zoetrope__AssistOffer",
+  "zoetrope",
+  sizeof(Zoetrope__AssistOffer),
+  2,
+  zoetrope__assist_offer__field_descriptors,
+  zoetrope__assist_offer__field_indices_by_name,
+  1,  zoetrope__assist_offer__number_ranges,
+  (ProtobufCMessageInit) zoetrope__assist_offer__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__assist_order__field_descriptors[6] =
+{
+  {
+    "lease",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOrder, lease),
+    &zoetrope__lease__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stage",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOrder, stage),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "model",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOrder, model),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "leader",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOrder, leader),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "locations",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__AssistOrder, n_locations),
+    offsetof(Zoetrope__AssistOrder, locations),
+    &zoetrope__location__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "secret",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOrder, secret),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__assist_order__field_indices_by_name[] = {
+  3,   /* field[3] = leader */
+  0,   /* field[0] = lease */
+  4,   /* field[4] = locations */
+  2,   /* field[2] = model */
+  5,   /* field[5] = secret */
+  1,   /* field[1] = stage */
+};
+static const ProtobufCIntRange zoetrope__assist_order__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor zoetrope__assist_order__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.AssistOrder",
+  "AssistOrder",
+  "Zoetrope__AssistOrder",
+  "zoetrope",
+  sizeof(Zoetrope__AssistOrder),
+  6,
+  zoetrope__assist_order__field_descriptors,
+  zoetrope__assist_order__field_indices_by_name,
+  1,  zoetrope__assist_order__number_ranges,
+  (ProtobufCMessageInit) zoetrope__assist_order__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__assist_join__field_descriptors[1] =
+{
+  {
+    "secret",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistJoin, secret),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__assist_join__field_indices_by_name[] = {
+  0,   /* field[0] = secret */
+};
+static const ProtobufCIntRange zoetrope__assist_join__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor zoetrope__assist_join__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.AssistJoin",
+  "AssistJoin",
+  "Zoetrope__AssistJoin",
+  "zoetrope",
+  sizeof(Zoetrope__AssistJoin),
+  1,
+  zoetrope__assist_join__field_descriptors,
+  zoetrope__assist_join__field_indices_by_name,
+  1,  zoetrope__assist_join__number_ranges,
+  (ProtobufCMessageInit) zoetrope__assist_join__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__assist_part__field_descriptors[9] =
+{
+  {
+    "round",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "from",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, from),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "to",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, to),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kind",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, kind),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tag",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, tag),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "offset",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, offset),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "total",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "length",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, length),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "crc",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistPart, crc),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__assist_part__field_indices_by_name[] = {
+  8,   /* field[8] = crc */
+  1,   /* field[1] = from */
+  3,   /* field[3] = kind */
+  7,   /* field[7] = length */
+  5,   /* field[5] = offset */
+  0,   /* field[0] = round */
+  4,   /* field[4] = tag */
+  2,   /* field[2] = to */
+  6,   /* field[6] = total */
+};
+static const ProtobufCIntRange zoetrope__assist_part__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 9 }
+};
+const ProtobufCMessageDescriptor zoetrope__assist_part__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.AssistPart",
+  "AssistPart",
+  "Zoetrope__AssistPart",
+  "zoetrope",
+  sizeof(Zoetrope__AssistPart),
+  9,
+  zoetrope__assist_part__field_descriptors,
+  zoetrope__assist_part__field_indices_by_name,
+  1,  zoetrope__assist_part__number_ranges,
+  (ProtobufCMessageInit) zoetrope__assist_part__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__assist_end__field_descriptors[2] =
+{
+  {
+    "code",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistEnd, code),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "message",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistEnd, message),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__assist_end__field_indices_by_name[] = {
+  0,   /* field[0] = code */
+  1,   /* field[1] = message */
+};
+static const ProtobufCIntRange zoetrope__assist_end__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor zoetrope__assist_end__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.AssistEnd",
+  "AssistEnd",
+  "Zoetrope__AssistEnd",
+  "zoetrope",
+  sizeof(Zoetrope__AssistEnd),
+  2,
+  zoetrope__assist_end__field_descriptors,
+  zoetrope__assist_end__field_indices_by_name,
+  1,  zoetrope__assist_end__number_ranges,
+  (ProtobufCMessageInit) zoetrope__assist_end__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue zoetrope__job_state__enum_values_by_number[7] =

@@ -63,6 +63,17 @@ enum Bounds {
         }
     }
 
+    /// A piece lies within its message, and the message within what a worker takes.
+    static func check(_ part: AssistPart) throws(Failure) {
+        try check(bytes: Int(part.length), limit: Limits.chunkBytes, "assist_part")
+        let (end, overflow) = part.offset.addingReportingOverflow(UInt64(part.length))
+        guard !overflow, end <= part.total, part.total <= Limits.assistanceBytes else {
+            throw Failure(
+                "malformed", "a piece of \(part.length) bytes at \(part.offset) of a message of \(part.total)",
+                field: "assist_part")
+        }
+    }
+
     /// A plain file name: it is joined to the run directory of whoever receives it.
     static func check(socket: String, _ field: String) throws(Failure) {
         guard !socket.isEmpty, socket != ".", socket != "..", !socket.utf8.contains(UInt8(ascii: "/")) else {

@@ -36,6 +36,10 @@ package enum Limits {
     package static let defaultWindowBytes = 8 * 1024 * 1024
     /// The latest deadline of a job: 30 days.
     package static let deadlineMilliseconds: UInt64 = 30 * 24 * 3_600_000
+    /// A message between the workers on one task: a third of a chunk of 17 frames of 1360×768 in float32 and room to spare.
+    package static let assistanceBytes: UInt64 = 1 << 30
+    /// Workers that share one task.
+    package static let membersPerTask = 16
     /// The largest tensor a peer may announce: 161 frames of 1360×768 RGB float32 and room to spare.
     package static let tensorBytes = 8 * 1024 * 1024 * 1024
 }

@@ -55,6 +55,16 @@ package enum Message: Sendable, Hashable {
     case keyRing(KeyRing)
     case ticketRequest(TicketRequest)
     case ticket(Ticket)
+    // Assistance 0x07xx
+    case assistRequest(AssistRequest)
+    case assistOffered(AssistOffer)
+    case assist(AssistOrder)
+    /// Assistant → leader: the secret of the order.
+    case assistJoin(secret: [UInt8])
+    case assistPart(AssistPart)
+    case assistEnd(AssistEnd)
+    /// Either way, twice a second: the process is there, whatever it computes.
+    case assistPulse
 }
 
 /// What travels with every message.

@@ -68,6 +68,14 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
     case ticketRequest = 0x0602
     case ticket = 0x0603
 
+    case assistRequest = 0x0701
+    case assistOffered = 0x0702
+    case assist = 0x0703
+    case assistJoin = 0x0704
+    case assistPart = 0x0705
+    case assistEnd = 0x0706
+    case assistPulse = 0x0707
+
     /// The name in logs and in docs/protocol.md.
     package var description: String {
         switch self {
@@ -118,28 +126,36 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
         case .keyRing: "KEY_RING"
         case .ticketRequest: "TICKET_REQUEST"
         case .ticket: "TICKET"
+        case .assistRequest: "ASSIST_REQUEST"
+        case .assistOffered: "ASSIST_OFFERED"
+        case .assist: "ASSIST"
+        case .assistJoin: "ASSIST_JOIN"
+        case .assistPart: "ASSIST_PART"
+        case .assistEnd: "ASSIST_END"
+        case .assistPulse: "ASSIST_PULSE"
         }
     }
 
     /// The roles that may send this message.
     package var senders: Role {
         switch self {
-        case .hello, .beat, .refuse, .checkpoint, .complete, .fail: .worker
+        case .hello, .beat, .refuse, .checkpoint, .complete, .fail, .assistRequest: .worker
         case .welcome, .needHello, .beatAcknowledgement, .accepted, .status, .event, .cancelOutcome, .cluster, .assign,
-            .checkpointCommitted, .committed, .leaseLost, .revoke, .draining, .deadPage, .keyRing, .ticket:
+            .checkpointCommitted, .committed, .leaseLost, .revoke, .draining, .deadPage, .keyRing, .ticket,
+            .assistOffered, .assist:
             .broker
         case .goodbye: [.worker, .client]
         case .error: .any
         case .clusterQuery, .ticketRequest: [.client, .worker]
         case .submit, .query, .watch, .cancel, .clientHello, .drain, .deadQuery, .deadRetry: .client
-        case .get, .stop, .putOpen, .putChunk, .putDone: .consumer
+        case .get, .stop, .putOpen, .putChunk, .putDone, .assistJoin: .consumer
         case .chunk, .stored, .notHere, .busy, .memoryInvitation, .memorySlot: .store
-        case .credit: [.store, .consumer]
+        case .credit, .assistPart, .assistEnd, .assistPulse: [.store, .consumer]
         }
     }
 
     /// Whether a payload frame follows the control frame.
-    package var carriesPayload: Bool { self == .chunk || self == .putChunk }
+    package var carriesPayload: Bool { self == .chunk || self == .putChunk || self == .assistPart }
 }
 
 extension Message {
@@ -195,6 +211,13 @@ extension Message {
         case .keyRing: .keyRing
         case .ticketRequest: .ticketRequest
         case .ticket: .ticket
+        case .assistRequest: .assistRequest
+        case .assistOffered: .assistOffered
+        case .assist: .assist
+        case .assistJoin: .assistJoin
+        case .assistPart: .assistPart
+        case .assistEnd: .assistEnd
+        case .assistPulse: .assistPulse
         }
     }
 }

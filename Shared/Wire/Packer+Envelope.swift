@@ -16,6 +16,7 @@ extension Packer {
         if try packWork(envelope.message, into: result) { return result }
         if try packData(envelope.message, into: result) { return result }
         if try packAdministration(envelope.message, into: result) { return result }
+        if try packAssistance(envelope.message, into: result) { return result }
         _ = try packSecurity(envelope.message, into: result)
         return result
     }

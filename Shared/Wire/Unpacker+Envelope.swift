@@ -20,6 +20,7 @@ extension Unpacker {
         if let found = try dataMessage(raw) { return found }
         if let found = try administrationMessage(raw) { return found }
         if let found = try securityMessage(raw) { return found }
+        if let found = try assistanceMessage(raw) { return found }
         throw Failure("malformed", "an envelope without a body that is known here", field: "body")
     }
 

@@ -123,6 +123,18 @@ enum Samples {
         .keyRing(KeyRing(keys: [key(1), key(2)], ticketKey: ticketKey, unixMilliseconds: 1_790_000_000_000)),
         .ticketRequest(TicketRequest(terms: ticketTerms, holder: key(2), lease: lease)),
         .ticket(ticketKey.issue(ticketTerms, fence: 7, expiresAtUnixMilliseconds: 1_790_000_060_000)),
+        .assistRequest(AssistRequest(lease: lease, count: 3, secret: digest(20).bytes)),
+        .assistOffered(AssistOffer(lease: lease, count: 2)),
+        .assist(
+            AssistOrder(
+                lease: lease, stage: "vae-decoder", model: "m", leader: "vae-decoder@host-1:7",
+                locations: ref.locations, secret: digest(21).bytes)),
+        .assistJoin(secret: digest(22).bytes),
+        .assistPart(
+            AssistPart(
+                round: 2, from: 1, to: 3, kind: 4, tag: 77, offset: 1 << 20, total: 3 << 20, length: 1 << 20,
+                crc: 0xdead_beef)),
+        .assistEnd(AssistEnd(code: "memory_insufficient", message: "too little for a third")), .assistPulse,
     ]
 
     static func envelope(_ message: Message) -> Envelope {

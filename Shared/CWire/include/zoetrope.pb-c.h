@@ -73,6 +73,12 @@ typedef struct Zoetrope__DeadRetry Zoetrope__DeadRetry;
 typedef struct Zoetrope__KeyRing Zoetrope__KeyRing;
 typedef struct Zoetrope__TicketRequest Zoetrope__TicketRequest;
 typedef struct Zoetrope__TicketAnswer Zoetrope__TicketAnswer;
+typedef struct Zoetrope__AssistRequest Zoetrope__AssistRequest;
+typedef struct Zoetrope__AssistOffer Zoetrope__AssistOffer;
+typedef struct Zoetrope__AssistOrder Zoetrope__AssistOrder;
+typedef struct Zoetrope__AssistJoin Zoetrope__AssistJoin;
+typedef struct Zoetrope__AssistPart Zoetrope__AssistPart;
+typedef struct Zoetrope__AssistEnd Zoetrope__AssistEnd;
 
 
 /* --- enums --- */
@@ -155,7 +161,14 @@ typedef enum {
   ZOETROPE__ENVELOPE__BODY_DEAD_RETRY = 84,
   ZOETROPE__ENVELOPE__BODY_KEY_RING = 96,
   ZOETROPE__ENVELOPE__BODY_TICKET_REQUEST = 97,
-  ZOETROPE__ENVELOPE__BODY_TICKET = 98
+  ZOETROPE__ENVELOPE__BODY_TICKET = 98,
+  ZOETROPE__ENVELOPE__BODY_ASSIST_REQUEST = 130,
+  ZOETROPE__ENVELOPE__BODY_ASSIST_OFFERED = 131,
+  ZOETROPE__ENVELOPE__BODY_ASSIST = 132,
+  ZOETROPE__ENVELOPE__BODY_ASSIST_JOIN = 133,
+  ZOETROPE__ENVELOPE__BODY_ASSIST_PART = 134,
+  ZOETROPE__ENVELOPE__BODY_ASSIST_END = 135,
+  ZOETROPE__ENVELOPE__BODY_ASSIST_PULSE = 136
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ZOETROPE__ENVELOPE__BODY__CASE)
 } Zoetrope__Envelope__BodyCase;
 
@@ -216,6 +229,13 @@ struct  Zoetrope__Envelope
     Zoetrope__KeyRing *key_ring;
     Zoetrope__TicketRequest *ticket_request;
     Zoetrope__TicketAnswer *ticket;
+    Zoetrope__AssistRequest *assist_request;
+    Zoetrope__AssistOffer *assist_offered;
+    Zoetrope__AssistOrder *assist;
+    Zoetrope__AssistJoin *assist_join;
+    Zoetrope__AssistPart *assist_part;
+    Zoetrope__AssistEnd *assist_end;
+    Zoetrope__Empty *assist_pulse;
   };
 };
 #define ZOETROPE__ENVELOPE__INIT \
@@ -1114,6 +1134,96 @@ struct  Zoetrope__TicketAnswer
 #define ZOETROPE__TICKET_ANSWER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__ticket_answer__descriptor) \
     , {0,NULL} }
+
+
+struct  Zoetrope__AssistRequest
+{
+  ProtobufCMessage base;
+  Zoetrope__Lease *lease;
+  uint32_t count;
+  /*
+   * what assistants will show
+   */
+  ProtobufCBinaryData secret;
+};
+#define ZOETROPE__ASSIST_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assist_request__descriptor) \
+    , NULL, 0, {0,NULL} }
+
+
+struct  Zoetrope__AssistOffer
+{
+  ProtobufCMessage base;
+  Zoetrope__Lease *lease;
+  uint32_t count;
+};
+#define ZOETROPE__ASSIST_OFFER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assist_offer__descriptor) \
+    , NULL, 0 }
+
+
+struct  Zoetrope__AssistOrder
+{
+  ProtobufCMessage base;
+  /*
+   * the leader's
+   */
+  Zoetrope__Lease *lease;
+  ProtobufCBinaryData stage;
+  ProtobufCBinaryData model;
+  ProtobufCBinaryData leader;
+  /*
+   * the leader's data sockets
+   */
+  size_t n_locations;
+  Zoetrope__Location **locations;
+  ProtobufCBinaryData secret;
+};
+#define ZOETROPE__ASSIST_ORDER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assist_order__descriptor) \
+    , NULL, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, {0,NULL} }
+
+
+struct  Zoetrope__AssistJoin
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData secret;
+};
+#define ZOETROPE__ASSIST_JOIN__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assist_join__descriptor) \
+    , {0,NULL} }
+
+
+struct  Zoetrope__AssistPart
+{
+  ProtobufCMessage base;
+  uint32_t round;
+  /*
+   * seats; the leader's is 0
+   */
+  uint32_t from;
+  uint32_t to;
+  uint32_t kind;
+  uint32_t tag;
+  uint64_t offset;
+  uint64_t total;
+  uint32_t length;
+  uint32_t crc;
+};
+#define ZOETROPE__ASSIST_PART__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assist_part__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Zoetrope__AssistEnd
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData code;
+  ProtobufCBinaryData message;
+};
+#define ZOETROPE__ASSIST_END__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assist_end__descriptor) \
+    , {0,NULL}, {0,NULL} }
 
 
 /* Zoetrope__Envelope methods */
@@ -2218,6 +2328,120 @@ Zoetrope__TicketAnswer *
 void   zoetrope__ticket_answer__free_unpacked
                      (Zoetrope__TicketAnswer *message,
                       ProtobufCAllocator *allocator);
+/* Zoetrope__AssistRequest methods */
+void   zoetrope__assist_request__init
+                     (Zoetrope__AssistRequest         *message);
+size_t zoetrope__assist_request__get_packed_size
+                     (const Zoetrope__AssistRequest   *message);
+size_t zoetrope__assist_request__pack
+                     (const Zoetrope__AssistRequest   *message,
+                      uint8_t             *out);
+size_t zoetrope__assist_request__pack_to_buffer
+                     (const Zoetrope__AssistRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__AssistRequest *
+       zoetrope__assist_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__assist_request__free_unpacked
+                     (Zoetrope__AssistRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__AssistOffer methods */
+void   zoetrope__assist_offer__init
+                     (Zoetrope__AssistOffer         *message);
+size_t zoetrope__assist_offer__get_packed_size
+                     (const Zoetrope__AssistOffer   *message);
+size_t zoetrope__assist_offer__pack
+                     (const Zoetrope__AssistOffer   *message,
+                      uint8_t             *out);
+size_t zoetrope__assist_offer__pack_to_buffer
+                     (const Zoetrope__AssistOffer   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__AssistOffer *
+       zoetrope__assist_offer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__assist_offer__free_unpacked
+                     (Zoetrope__AssistOffer *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__AssistOrder methods */
+void   zoetrope__assist_order__init
+                     (Zoetrope__AssistOrder         *message);
+size_t zoetrope__assist_order__get_packed_size
+                     (const Zoetrope__AssistOrder   *message);
+size_t zoetrope__assist_order__pack
+                     (const Zoetrope__AssistOrder   *message,
+                      uint8_t             *out);
+size_t zoetrope__assist_order__pack_to_buffer
+                     (const Zoetrope__AssistOrder   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__AssistOrder *
+       zoetrope__assist_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__assist_order__free_unpacked
+                     (Zoetrope__AssistOrder *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__AssistJoin methods */
+void   zoetrope__assist_join__init
+                     (Zoetrope__AssistJoin         *message);
+size_t zoetrope__assist_join__get_packed_size
+                     (const Zoetrope__AssistJoin   *message);
+size_t zoetrope__assist_join__pack
+                     (const Zoetrope__AssistJoin   *message,
+                      uint8_t             *out);
+size_t zoetrope__assist_join__pack_to_buffer
+                     (const Zoetrope__AssistJoin   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__AssistJoin *
+       zoetrope__assist_join__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__assist_join__free_unpacked
+                     (Zoetrope__AssistJoin *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__AssistPart methods */
+void   zoetrope__assist_part__init
+                     (Zoetrope__AssistPart         *message);
+size_t zoetrope__assist_part__get_packed_size
+                     (const Zoetrope__AssistPart   *message);
+size_t zoetrope__assist_part__pack
+                     (const Zoetrope__AssistPart   *message,
+                      uint8_t             *out);
+size_t zoetrope__assist_part__pack_to_buffer
+                     (const Zoetrope__AssistPart   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__AssistPart *
+       zoetrope__assist_part__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__assist_part__free_unpacked
+                     (Zoetrope__AssistPart *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__AssistEnd methods */
+void   zoetrope__assist_end__init
+                     (Zoetrope__AssistEnd         *message);
+size_t zoetrope__assist_end__get_packed_size
+                     (const Zoetrope__AssistEnd   *message);
+size_t zoetrope__assist_end__pack
+                     (const Zoetrope__AssistEnd   *message,
+                      uint8_t             *out);
+size_t zoetrope__assist_end__pack_to_buffer
+                     (const Zoetrope__AssistEnd   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__AssistEnd *
+       zoetrope__assist_end__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__assist_end__free_unpacked
+                     (Zoetrope__AssistEnd *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Zoetrope__Envelope_Closure)
@@ -2394,6 +2618,24 @@ typedef void (*Zoetrope__TicketRequest_Closure)
 typedef void (*Zoetrope__TicketAnswer_Closure)
                  (const Zoetrope__TicketAnswer *message,
                   void *closure_data);
+typedef void (*Zoetrope__AssistRequest_Closure)
+                 (const Zoetrope__AssistRequest *message,
+                  void *closure_data);
+typedef void (*Zoetrope__AssistOffer_Closure)
+                 (const Zoetrope__AssistOffer *message,
+                  void *closure_data);
+typedef void (*Zoetrope__AssistOrder_Closure)
+                 (const Zoetrope__AssistOrder *message,
+                  void *closure_data);
+typedef void (*Zoetrope__AssistJoin_Closure)
+                 (const Zoetrope__AssistJoin *message,
+                  void *closure_data);
+typedef void (*Zoetrope__AssistPart_Closure)
+                 (const Zoetrope__AssistPart *message,
+                  void *closure_data);
+typedef void (*Zoetrope__AssistEnd_Closure)
+                 (const Zoetrope__AssistEnd *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -2461,6 +2703,12 @@ extern const ProtobufCMessageDescriptor zoetrope__dead_retry__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__key_ring__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__ticket_request__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__ticket_answer__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__assist_request__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__assist_offer__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__assist_order__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__assist_join__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__assist_part__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__assist_end__descriptor;
 
 PROTOBUF_C__END_DECLS
 
