@@ -167,7 +167,7 @@ package actor DataClient {
     static let closed = Failure("bus_closed", "the data client was closed")
 
     /// What can be reached from here, sockets of our own host first.
-    private func endpoints(of locations: [Location]) -> [Holder] {
+    func endpoints(of locations: [Location]) -> [Holder] {
         let reachable = locations.compactMap { $0.holder(in: runDirectory, isKeyed: access != nil) }
         return reachable.filter(\.isSocketFile) + reachable.filter { !$0.isSocketFile }
     }

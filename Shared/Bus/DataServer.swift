@@ -62,6 +62,9 @@ package actor DataServer {
     var receivings: [TransferKey: Receiving] = [:]
     var counted = Statistics()
     var lender: MemoryLender?
+    /// The tasks led from here with the help of others, by their secrets, and who sits where.
+    var parties: [[UInt8]: HostedParty] = [:]
+    var seatedPeers: [PeerID: (secret: [UInt8], seat: Int)] = [:]
     var listenerRegistration: UInt64?
     var leaseTimer: UInt64?
     let desk = LendingDesk()
@@ -129,6 +132,7 @@ package actor DataServer {
         for key in Array(sendings.keys) { drop(key) }
         for key in Array(receivings.keys) { drop(key) }
         closeLender()
+        closeParties()
         socket?.close()
         socket = nil
     }
@@ -215,6 +219,8 @@ package actor DataServer {
             if isPermitted(.put, open.digest, open.ticket, key) { accept(open, key) }
         case .putChunk(let chunk): take(chunk, parts[2], opened)
         case .putDone: complete(opened)
+        case .assistJoin, .assistPart, .assistEnd, .assistPulse:
+            handleAssistance(envelope.message, parts, TransferKey(peer: peer, sequence: envelope.sequence))
         case .error(let error): logger.warning("peer \(peer) reports \(error.code): \(error.message)")
         default: break
         }
