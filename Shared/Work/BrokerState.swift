@@ -215,6 +215,7 @@ package struct BrokerState: Sendable {
         case .beat(let beat): hear(session, beat, sequence: sequence, now: now)
         case .goodbye: dismiss(session, reason: .goodbye, now: now)
         case .refuse(let refuse): accept(refuse, from: session, now: now)
+        case .assistRequest(let request): accept(request, from: session, inReplyTo: sequence, now: now)
         case .checkpoint(let report): accept(report, from: session, inReplyTo: sequence, now: now)
         case .complete(let complete): accept(complete, from: session, inReplyTo: sequence, now: now)
         case .fail(let fail): accept(fail, from: session, inReplyTo: sequence, now: now)

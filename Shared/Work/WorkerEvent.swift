@@ -22,7 +22,7 @@ package enum WorkerEvent: Sendable {
     case finished(Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String])
     /// The task failed. Frees the slot. `missingInputs` names inputs that no location could serve.
     case failed(Lease, Failure, missingInputs: [String])
-    /// The stage has stopped computing after a `cancel` or `yield` effect. Frees the slot. (`finished` or `failed` do as
+    /// The stage has stopped computing after a `cancel` or `yield` effect, or does not assist any more. Frees the slot. (`finished` or `failed` do as
     /// well; after a `yield` they count.)
     case stopped(Lease)
 
@@ -46,6 +46,8 @@ package enum WorkerEffect: Sendable, Hashable {
     case rejected(ErrorReply)
     /// Begin this task; its slot is taken.
     case start(Assign)
+    /// Help with another worker's task; a slot is taken. `cancel` may follow; answered by `stopped` in any case.
+    case assist(AssistOrder)
     /// Stop working on the lease as soon as possible and answer with `stopped`; results no longer count.
     case cancel(Lease, reason: String)
     /// Store the state after the present step and answer with `stopped`; a stage without such a state finishes instead.

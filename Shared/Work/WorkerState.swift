@@ -22,6 +22,8 @@ package struct WorkerState: Sendable {
         enum Work: Sendable {
             /// The stage computes.
             case computing
+            /// The stage helps with a task that is leased to another worker; the broker hears of the slot only.
+            case assisting
             /// The stage was asked to hand back at its next step; whatever it does instead counts as well.
             case yielding(String)
             /// Handed back, not yet answered. Said only once the last checkpoint is confirmed.
@@ -44,13 +46,18 @@ package struct WorkerState: Sendable {
 
         var occupiesSlot: Bool {
             switch work {
-            case .computing, .yielding, .stopping: true
+            case .computing, .assisting, .yielding, .stopping: true
             case .yielded, .completed, .failed: false
             }
         }
 
         var isStopping: Bool {
             if case .stopping = work { return true }
+            return false
+        }
+
+        var isAssistance: Bool {
+            if case .assisting = work { return true }
             return false
         }
     }
@@ -100,7 +107,7 @@ package struct WorkerState: Sendable {
         case .finished(let lease, _, _, _), .failed(let lease, _, _): held[lease]?.occupiesSlot ?? false
         case .stopped(let lease):
             switch held[lease]?.work {
-            case .yielding, .stopping: true
+            case .assisting, .yielding, .stopping: true
             default: false
             }
         default: false
@@ -160,7 +167,7 @@ package struct WorkerState: Sendable {
             guard let task = held[lease], task.occupiesSlot else { return [] }
             if case .yielding = task.work {
                 held[lease]?.work = .yielded
-            } else if task.isStopping {
+            } else if task.isStopping || task.isAssistance {
                 held[lease] = nil
             } else {
                 return []
@@ -226,6 +233,7 @@ package struct WorkerState: Sendable {
             let releases = acknowledgement.releases.filter { !isUnconfirmedOutput($0) }
             if !releases.isEmpty { effects.append(.release(releases)) }
         case .assign(let assign): effects += take(assign, inReplyTo: envelope.sequence, now: now)
+        case .assist(let order): effects += take(order, now: now)
         case .checkpointCommitted(let lease, let step):
             if let pending = held[lease]?.checkpoint, pending.step <= step { held[lease]?.checkpoint = nil }
             if held[lease] != nil { effects.append(.checkpointCommitted(lease, step: step)) }
@@ -299,6 +307,19 @@ package struct WorkerState: Sendable {
         return effects + [.start(assign)]
     }
 
+    /// Whoever cannot help stays away: the leader waits a moment for those who were sent, and begins without the others.
+    private mutating func take(_ order: AssistOrder, now: Instant) -> [WorkerEffect] {
+        let canServe = hello.capabilities.contains {
+            $0.stage == order.stage && (order.model.isEmpty || $0.model == order.model)
+        }
+        let holdsTask = held.keys.contains { $0.task == order.lease.task }
+        guard canServe, !holdsTask, freeSlots > 0, held.count < Limits.runningTasksPerWorker else {
+            return beatIfReady(now)
+        }
+        held[order.lease] = Held(work: .assisting, step: 0, progressAt: now.milliseconds)
+        return [.assist(order)] + beatIfReady(now)
+    }
+
     private mutating func lose(_ lease: Lease, reason: String) -> [WorkerEffect] {
         guard let task = held[lease] else { return [] }
         guard task.occupiesSlot else {
@@ -315,7 +336,9 @@ package struct WorkerState: Sendable {
 
     private mutating func beginDraining(_ reason: String) -> [WorkerEffect] {
         isDraining = true
-        return held.keys.sorted { $0.fence < $1.fence }.flatMap { yield($0, reason: reason) }
+        return held.sorted { $0.key.fence < $1.key.fence }.flatMap { lease, task in
+            task.isAssistance ? lose(lease, reason: reason) : yield(lease, reason: reason)
+        }
     }
 
     private mutating func yield(_ lease: Lease, reason: String) -> [WorkerEffect] {
@@ -360,10 +383,10 @@ package struct WorkerState: Sendable {
             case .completed(let complete): effects.append(.send(.complete(complete), inReplyTo: 0))
             case .failed(let fail): effects.append(.send(.fail(fail), inReplyTo: 0))
             case .yielded: effects += handBack(lease)
-            case .computing, .yielding, .stopping: break
+            case .computing, .assisting, .yielding, .stopping: break
             }
         }
-        let running = tasks.filter { !$0.value.isStopping }.map { lease, task in
+        let running = tasks.filter { !$0.value.isStopping && !$0.value.isAssistance }.map { lease, task in
             RunningTask(
                 task: lease.task, fence: lease.fence, step: task.step, totalSteps: task.totalSteps,
                 millisecondsSinceProgress: UInt32(clamping: now.elapsed(since: task.progressAt)))
