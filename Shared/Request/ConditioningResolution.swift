@@ -78,6 +78,16 @@ extension RequestDraft {
         return stepsUntil
     }
 
+    func checkedDecodeWorkers() throws(Failure) -> Int? {
+        guard let decodeWorkers else { return nil }
+        guard RequestLimits.decodeWorkers.contains(decodeWorkers) else {
+            throw Failure(
+                "decode_workers_out_of_range", "decode_workers is \(decodeWorkers).", field: "decode_workers",
+                remedy: "Use 1 to \(RequestLimits.decodeWorkers.upperBound), or leave it out.")
+        }
+        return decodeWorkers
+    }
+
     func checkedImageLatentScale(_ conditioning: Conditioning, _ traits: ModelTraits) throws(Failure) -> Double? {
         guard conditioning == .image else {
             if imageLatentScale == nil { return nil }

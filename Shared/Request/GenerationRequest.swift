@@ -52,6 +52,8 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
     package var imageLatentScale: Double?
     /// A draft: how many steps are done before a preview is made of what they foretell; nil makes the video.
     package var stepsUntil: Int?
+    /// Decoders that may share the decode, by rows; nil: as many as a big video needs, 1: one alone.
+    package var decodeWorkers: Int?
     /// What was decided for the user and should be seen, such as the frame count that `seconds` led to.
     package var notes: [String]
 
@@ -66,7 +68,7 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         stepCache: StepCacheMethod? = nil, stepCacheThreshold: Double? = nil,
         stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, conditioning: Conditioning? = nil,
         fit: PictureFit? = nil, strength: Double? = nil, imageLatentScale: Double? = nil,
-        stepsUntil: Int? = nil, notes: [String] = []
+        stepsUntil: Int? = nil, decodeWorkers: Int? = nil, notes: [String] = []
     ) {
         self.model = model
         self.prompt = prompt
@@ -98,6 +100,7 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         self.strength = strength
         self.imageLatentScale = imageLatentScale
         self.stepsUntil = stepsUntil
+        self.decodeWorkers = decodeWorkers
         self.notes = notes
     }
 
@@ -122,6 +125,7 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         case stepCacheRange = "step_cache_range"
         case imageLatentScale = "image_latent_scale"
         case stepsUntil = "steps_until"
+        case decodeWorkers = "decode_workers"
     }
 
     /// Whether the denoiser needs the embeddings of the negative prompt (diffusers: `guidance_scale > 1`).

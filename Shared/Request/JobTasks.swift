@@ -96,7 +96,8 @@ extension JobGraph {
         latents: InputSource = .task(name: "denoise", output: "latents")
     ) throws(Failure) -> TaskSpecification {
         let parameters = DecodeParameters(
-            dtype: request.dtype, numFrames: request.numFrames, keepFloatFrames: request.keepFloatFrames)
+            dtype: request.dtype, numFrames: request.numFrames, keepFloatFrames: request.keepFloatFrames,
+            workers: request.decodeWorkers)
         return TaskSpecification(
             name: "decode", stage: StageName.vaeDecoder.rawValue, model: traits.digest,
             parameters: try CanonicalJSON.encode(parameters), inputs: [TaskInput(name: "latents", source: latents)],

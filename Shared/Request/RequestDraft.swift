@@ -62,6 +62,8 @@ package struct RequestDraft: Sendable, Hashable {
     package var sourceFramesPerSecond: Int?
     /// Stop after so many steps and show what they foretell; the job can be continued.
     package var stepsUntil: Int?
+    /// Decoders that may share the decode.
+    package var decodeWorkers: Int?
     /// A file that came with the request.
     package var attachment: AttachedFile?
 
@@ -73,7 +75,7 @@ package struct RequestDraft: Sendable, Hashable {
         "num_inference_steps", "guidance_scale", "use_dynamic_cfg", "scheduler", "seed", "dtype", "container",
         "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames",
         "init_latents", "step_cache", "step_cache_threshold", "step_cache_range", "image", "video", "control_video",
-        "fit", "strength", "image_latent_scale", "source_fps", "steps_until",
+        "fit", "strength", "image_latent_scale", "source_fps", "steps_until", "decode_workers",
     ]
 
     /// Reads one JSON object; `body_not_json` when it is none. A null leaves the field's default.
@@ -134,6 +136,7 @@ package struct RequestDraft: Sendable, Hashable {
         case "source_fps": sourceFramesPerSecond = try value.integer(name)
         case "num_inference_steps": numInferenceSteps = try value.integer(name)
         case "steps_until": stepsUntil = try value.integer(name)
+        case "decode_workers": decodeWorkers = try value.integer(name)
         case "guidance_scale": guidanceScale = try value.number(name)
         case "step_cache_threshold": stepCacheThreshold = try value.number(name)
         case "step_cache_range": stepCacheRange = try value.integer(name)

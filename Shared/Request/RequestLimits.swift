@@ -13,6 +13,8 @@ package enum RequestLimits {
     package static let stepCacheRange = 2...10
     /// Seconds of video that `seconds` may ask for.
     package static let seconds = 1...1024
+    /// Decoders that share one decode.
+    package static let decodeWorkers = 1...16
     /// Bytes of an idempotency key.
     package static let idempotencyKeyBytes = 128
 }

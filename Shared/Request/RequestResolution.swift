@@ -45,7 +45,8 @@ extension RequestDraft {
             conditioning: conditioning == .text ? nil : conditioning, fit: try checkedFit(conditioning),
             strength: try checkedStrength(conditioning, steps: steps),
             imageLatentScale: try checkedImageLatentScale(conditioning, traits),
-            stepsUntil: try checkedStepsUntil(conditioning, steps: steps), notes: notes)
+            stepsUntil: try checkedStepsUntil(conditioning, steps: steps), decodeWorkers: try checkedDecodeWorkers(),
+            notes: notes)
     }
 
     // MARK: Text

@@ -99,11 +99,14 @@ package struct DecodeParameters: Sendable, Hashable, Codable {
     /// Pixel frames of the finished clip; latent frames beyond what they need are padding at the front (CogVideoX 1.5).
     package var numFrames: Int
     package var keepFloatFrames: Bool
+    /// Decoders that may share it by rows; nil: the decoder decides.
+    package var workers: Int?
 
-    package init(dtype: Precision, numFrames: Int, keepFloatFrames: Bool = false) {
+    package init(dtype: Precision, numFrames: Int, keepFloatFrames: Bool = false, workers: Int? = nil) {
         self.dtype = dtype
         self.numFrames = numFrames
         self.keepFloatFrames = keepFloatFrames
+        self.workers = workers
     }
 }
 

@@ -156,6 +156,19 @@ struct ConditioningTests {
         #expect(digests[0] != digests[1])
     }
 
+    @Test("the number of decoders is checked and reaches the decoder")
+    func decodeWorkers() throws {
+        let traits = try traits(.text)
+        for wrong in [0, 17, -1] {
+            #expect(code(draft { $0.decodeWorkers = wrong }, traits) == "decode_workers_out_of_range")
+        }
+        for asked in [nil, 1, 16] {
+            let request = try draft { $0.decodeWorkers = asked }.resolved(for: traits)
+            let decode = try JobGraph.submit(for: request, traits: traits).tasks[2]
+            #expect(try CanonicalJSON.decode(DecodeParameters.self, from: decode.parameters).workers == asked)
+        }
+    }
+
     @Test("a draft stops before its last step, and another job goes on from its state")
     func drafts() throws {
         let traits = try traits(.text)

@@ -57,6 +57,9 @@ package struct GenerationOptions: ParsableArguments {
     @Option(help: "Stop after so many steps and show what they foretell; `zoetrope continue` does the rest.")
     package var stepsUntil: Int?
 
+    @Option(help: "Decoders that may share the decode by rows; 1: one alone. [default: as many as a big video needs]")
+    package var decodeWorkers: Int?
+
     @Option(help: "Picture that becomes the first frame (image-to-video models).")
     package var image: String?
 
@@ -105,6 +108,7 @@ package struct GenerationOptions: ParsableArguments {
         fields["step_cache_threshold"] = stepCacheThreshold
         fields["step_cache_range"] = stepCacheRange
         fields["steps_until"] = stepsUntil
+        fields["decode_workers"] = decodeWorkers
         fields["fit"] = fit
         fields["strength"] = strength
         fields["source_fps"] = sourceFps
