@@ -20,10 +20,18 @@ package protocol StageHandler: Sendable {
 
     /// Computes one task. A `Failure` is reported with its retry class; the worker goes on with the next task.
     func run(_ task: StageTask) async throws(Failure) -> StageResult
+
+    /// Helps another worker of the stage with its task until there is nothing more to do; called like `run`. Results go to
+    /// the leader. Ends with `assistance_ended` in the good case as well.
+    func assist(_ assistance: StageAssistance) async throws(Failure)
 }
 
 extension StageHandler {
     package var isResumable: Bool { false }
+
+    package func assist(_ assistance: StageAssistance) async throws(Failure) {
+        throw Failure("assistance_unsupported", "the stage \(stage) does not share its tasks", retry: .otherWorker)
+    }
 
     /// What HELLO announces.
     package var capabilities: [Capability] { [Capability(stage: stage, model: modelDigest)] }

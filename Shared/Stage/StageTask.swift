@@ -1,4 +1,6 @@
+package import Bus
 package import Failure
+import Logging
 import Request
 package import Tensor
 
@@ -12,6 +14,12 @@ package protocol StagePort: Sendable {
     func saveCheckpoint(step: Int, _ tensor: Tensor)
     /// How long the newest checkpoint took from here to the durable store; zero before the first.
     var checkpointCost: Duration { get }
+    /// Up to `count` idle workers that help with this task; nil when there are none.
+    func gather(_ count: Int) async -> AssistanceParty?
+}
+
+extension StagePort {
+    package func gather(_ count: Int) async -> AssistanceParty? { nil }
 }
 
 /// One task as its handler sees it: decoded parameters, named input tensors, progress, checkpoints.
@@ -91,6 +99,14 @@ package struct StageTask: Sendable {
     package var yielded: Failure {
         Failure("yielded", "task \(name) was handed back: \(progress.yieldReason ?? "")", retry: .otherWorker)
     }
+
+    /// Tells the operator.
+    package func log(_ text: String) { Logger(label: "zoetrope.stage").notice("\(name): \(text)") }
+
+    // MARK: Help
+
+    /// Up to `count` idle workers that help with this task, until `AssistanceParty.leave`; nil when there are none.
+    package func gather(assistants count: Int) async -> AssistanceParty? { await port.gather(count) }
 
     // MARK: Checkpoints
 

@@ -45,7 +45,7 @@ package struct StageWorker: Service, CustomStringConvertible {
             predecessorProcessID: configuration.predecessor.processID,
             predecessorEnd: configuration.predecessor.end)
         let driver = WorkerDriver(
-            handler: handler, hello: hello, links: links, outputs: outputs, security: security,
+            handler: handler, hello: hello, links: links, outputs: outputs, server: server, security: security,
             grace: configuration.shutdownGrace, logger: logger)
         logger.info(
             "ready",

@@ -21,6 +21,8 @@ struct TaskRun: Sendable {
     let outputs: MemoryStore
     /// Where consumers reach this worker's memory.
     let dataLocations: [Location]
+    /// The way to workers that may help.
+    let desk: AssistanceDesk
     /// Called for each checkpoint once it is durable, in rising order.
     let checkpointStored: @Sendable (UInt32, TensorRef) -> Void
 
@@ -29,7 +31,7 @@ struct TaskRun: Sendable {
         let start = ContinuousClock.now
         let (checkpoints, writer) = AsyncStream.makeStream(
             of: PendingCheckpoint.self, bufferingPolicy: .bufferingNewest(1))
-        let port = BusPort(assign: assign, store: store, checkpoints: writer)
+        let port = BusPort(assign: assign, store: store, desk: desk, checkpoints: writer)
         let writing = Task { await write(checkpoints, of: port) }
         do {
             let task = StageTask(
@@ -91,11 +93,16 @@ struct PendingCheckpoint: Sendable {
 private final class BusPort: StagePort {
     private let assign: Assign
     private let store: DurableStore
+    private let desk: AssistanceDesk
     private let checkpoints: AsyncStream<PendingCheckpoint>.Continuation
     private let missing = Mutex<[String]>([])
     private let cost = Mutex(Duration.zero)
 
-    init(assign: Assign, store: DurableStore, checkpoints: AsyncStream<PendingCheckpoint>.Continuation) {
+    init(
+        assign: Assign, store: DurableStore, desk: AssistanceDesk,
+        checkpoints: AsyncStream<PendingCheckpoint>.Continuation
+    ) {
+        self.desk = desk
         self.assign = assign
         self.store = store
         self.checkpoints = checkpoints
@@ -138,6 +145,8 @@ private final class BusPort: StagePort {
     var checkpointCost: Duration { cost.withLock { $0 } }
 
     func stored(in duration: Duration) { cost.withLock { $0 = duration } }
+
+    func gather(_ count: Int) async -> AssistanceParty? { await desk.gather(count, for: assign.lease) }
 
     func saveCheckpoint(step: Int, _ tensor: Tensor) {
         checkpoints.yield(PendingCheckpoint(step: UInt32(clamping: step), tensor: tensor))

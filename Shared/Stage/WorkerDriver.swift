@@ -30,6 +30,7 @@ actor WorkerDriver {
     private let handler: any StageHandler
     private let links: [CellLink]
     private let outputs: MemoryStore
+    private let server: DataServer
     private let dataLocations: [Location]
     private let grace: Duration
     private let security: BusSecurity?
@@ -64,10 +65,11 @@ actor WorkerDriver {
     private var problem: Failure?
 
     init(
-        handler: any StageHandler, hello: Hello, links: [CellLink], outputs: MemoryStore, security: BusSecurity?,
-        grace: Duration, logger: Logger
+        handler: any StageHandler, hello: Hello, links: [CellLink], outputs: MemoryStore, server: DataServer,
+        security: BusSecurity?, grace: Duration, logger: Logger
     ) {
         self.security = security
+        self.server = server
         self.handler = handler
         self.links = links
         self.outputs = outputs
@@ -228,6 +230,7 @@ actor WorkerDriver {
                     "broker": "\(links[cell].client.endpoint)",
                 ])
         case .start(let assign): start(assign, of: cell)
+        case .assist(let order): await assist(order, of: cell)
         case .cancel(let lease, let reason):
             let held = HeldLease(cell: cell, lease: lease)
             guard let run = running[held] else { break }
@@ -286,7 +289,7 @@ actor WorkerDriver {
         let handler = handler
         let run = TaskRun(
             assign: assign, progress: progress, store: links[cell].store, outputs: outputs,
-            dataLocations: dataLocations,
+            dataLocations: dataLocations, desk: AssistanceDesk(server: server, client: links[cell].client),
             checkpointStored: { step, ref in
                 inbox.yield(.event(.checkpointStored(lease, step: step, ref: ref), cell: cell))
             })
@@ -295,6 +298,23 @@ actor WorkerDriver {
         }
         running[held] = Running(
             areOutputsDurable: assign.durableOutputs, progress: progress, executor: executor, task: task)
+    }
+
+    /// Computes for another worker's task; its slot is this worker's own.
+    private func assist(_ order: AssistOrder, of cell: Int) async {
+        let held = HeldLease(cell: cell, lease: order.lease)
+        guard running[held] == nil, let executor = idleExecutors.popLast() else {
+            return await advance(.stopped(order.lease), cell: cell)
+        }
+        let progress = TaskProgress()
+        let run = AssistanceRun(order: order, progress: progress, data: links[cell].data, logger: logger)
+        let inbox = inbox
+        let handler = handler
+        let task = Task(executorPreference: executor) {
+            await run.execute(handler)
+            _ = inbox.yield(.outcome(held, .stopped))
+        }
+        running[held] = Running(areOutputsDurable: true, progress: progress, executor: executor, task: task)
     }
 
     private func conclude(_ held: HeldLease, _ outcome: TaskOutcome) async {
