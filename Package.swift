@@ -154,7 +154,7 @@ var targets: [Target] = [
         "Worker",
         [
             "TextEncoderService", "DenoiserService", "VAEEncoderService", "VAEDecoderService", "Stage", "Request",
-            "Diffusion", "Compute",
+            "Bus", "Diffusion", "Compute",
             "Checkpoint", "Tensor", "DemoModel",
         ]),
     tests("Broker", ["BrokerService", "Bus", "Ledger", "Runtime", "Wire", "Work", "Tensor", logging]),
@@ -185,7 +185,7 @@ targets += service("PromptUpsampler", ["Stage", "Request", "Tensor"])
 targets += service("TextEncoder", ["Stage", "Model", "Text", "Compute", "Checkpoint", "Request", "Tensor", "Wire"])
 targets += service("Denoiser", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Request", "Tensor"])
 targets += service("VAEEncoder", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Request", "Tensor"])
-targets += service("VAEDecoder", ["Stage", "Model", "Compute", "Checkpoint", "Request", "Tensor"])
+targets += service("VAEDecoder", ["Stage", "Bus", "Model", "Compute", "Checkpoint", "Request", "Tensor"])
 targets += service("VideoMuxer", ["Stage", "Media", "Request", "Tensor", "Runtime"])
 targets += service(
     "CommandLine",

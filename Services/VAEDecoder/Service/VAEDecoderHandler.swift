@@ -1,3 +1,4 @@
+import Bus
 package import Checkpoint
 package import Compute
 package import Failure
@@ -42,33 +43,107 @@ package struct VAEDecoderHandler: StageHandler {
         let latents = try await latents(task, parameters)
         let dtype = parameters.dtype.dtype
         let (height, width) = (latents.shape[2], latents.shape[3])
-        let weights = try folder.weightBytes(.vae, dtype: dtype)
-        let memory = DecoderMemory(folder.vae, height: height, width: width, elementBytes: dtype.byteCount)
-        try budget.check(
-            weights + memory.working, for: "decoding latents of \(width)×\(height) in \(parameters.dtype.rawValue)")
-        // With too little memory for the caches they wait in a file, which costs a little time.
-        let cacheDirectory =
-            weights + memory.working + memory.caches > budget.limit ? FileManager.default.temporaryDirectory.path : nil
-        let decoder = try decoders.value(for: parameters.dtype.dtype) { () throws(Failure) -> AutoencoderKLDecoder in
-            try AutoencoderKLDecoder(folder: folder, backend: backend, dtype: dtype)
+        let party = await help(task, parameters, latents)
+        let decoder: AutoencoderKLDecoder
+        do throws(Failure) {
+            decoder = try self.decoder(dtype)
+        } catch {
+            party?.leave(error.code, error.message)
+            throw error
         }
 
         let scale = folder.vae.spatialCompressionRatio
-        var collector = FrameCollector(
-            frames: decoder.frameCount(latentFrames: latents.shape[0]), height: height * scale, width: width * scale,
-            keepsFloats: parameters.keepFloatFrames)
-        try decoder.decode(
-            latents: latents, cacheDirectory: cacheDirectory,
-            progress: { (chunk, chunks) throws(Failure) in
-                task.report(step: chunk, of: chunks)
-                try task.checkCancelled()
-            },
-            frames: { (chunk) throws(Failure) in try collector.append(chunk) })
-
+        let count = decoder.frameCount(latentFrames: latents.shape[0])
+        func emptyCollector() -> FrameCollector {
+            FrameCollector(
+                frames: count, height: height * scale, width: width * scale, keepsFloats: parameters.keepFloatFrames)
+        }
+        var collector = emptyCollector()
         var result = StageResult()
+        if let party {
+            let shared = SharedDecode(
+                task: task, party: party, decoder: decoder, latents: latents, dtype: parameters.dtype
+            ) { (members) throws(Failure) in
+                try prepareMemory(height: height, width: width, parameters.dtype, members: members)
+            }
+            let notes = try shared.run(
+                begin: { collector = emptyCollector() },
+                frames: { (chunk) throws(Failure) in try collector.append(chunk) })
+            for note in notes { result.note(note) }
+        } else {
+            try decoder.decode(
+                latents: latents,
+                cacheDirectory: try prepareMemory(height: height, width: width, parameters.dtype, members: 1),
+                progress: { (chunk, chunks) throws(Failure) in
+                    task.report(step: chunk, of: chunks)
+                    try task.checkCancelled()
+                },
+                frames: { (chunk) throws(Failure) in try collector.append(chunk) })
+        }
+
         result.add("frames", collector.frames)
         if let floats = collector.floatFrames { result.add("frames_float32", floats.reshaped([1] + floats.shape)) }
         return result
+    }
+
+    package func assist(_ assistance: StageAssistance) async throws(Failure) {
+        let assistant = DecodeAssistant(assistance: assistance) { (order) throws(Failure) in
+            let shape = order.latentShape
+            let caches = try prepareMemory(
+                height: shape[2], width: shape[3], order.dtype, members: order.seats.count)
+            return (try decoder(order.dtype.dtype), caches)
+        }
+        try assistant.run()
+    }
+
+    /// From so many pixels of the whole clip on a decode is shared without being asked to be: 480×720, 25 frames.
+    private static let sharedPixels = 480 * 720 * 25
+    /// Decoders that then take part at the most.
+    private static let membersUnasked = 8
+
+    /// Others that help with a decode that is big, or too big for this worker, or was asked to be shared.
+    private func help(_ task: StageTask, _ parameters: DecodeParameters, _ latents: Tensor) async -> AssistanceParty? {
+        let (height, width) = (latents.shape[2], latents.shape[3]), scale = folder.vae.spatialCompressionRatio
+        var members = parameters.workers ?? 1
+        if parameters.workers == nil {
+            let isBig = parameters.numFrames * height * width * scale * scale >= Self.sharedPixels
+            let fits = fits(height: height, width: width, parameters.dtype)
+            if isBig || !fits { members = Self.membersUnasked }
+        }
+        members = min(members, height)
+        return members > 1 ? await task.gather(assistants: members - 1) : nil
+    }
+
+    private func fits(height: Int, width: Int, _ precision: Precision) -> Bool {
+        do throws(Failure) {
+            _ = try prepareMemory(height: height, width: width, precision, members: 1)
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    private func decoder(_ dtype: DType) throws(Failure) -> AutoencoderKLDecoder {
+        try decoders.value(for: dtype) { () throws(Failure) -> AutoencoderKLDecoder in
+            try AutoencoderKLDecoder(folder: folder, backend: backend, dtype: dtype)
+        }
+    }
+
+    /// Checks that one of `members` that share a decode has the memory for its rows.
+    ///
+    /// - Returns: the folder where caches wait when there is too little memory for them, which costs a little time; nil
+    ///   keeps them in memory.
+    private func prepareMemory(
+        height: Int, width: Int, _ precision: Precision, members: Int
+    ) throws(Failure) -> String? {
+        let dtype = precision.dtype, weights = try folder.weightBytes(.vae, dtype: dtype)
+        let memory = DecoderMemory(
+            folder.vae, height: height, width: width, elementBytes: dtype.byteCount, members: members)
+        let sharing = members > 1 ? " with \(members) decoders" : ""
+        try budget.check(
+            weights + memory.working, for: "decoding latents of \(width)×\(height) in \(precision.rawValue)\(sharing)")
+        return weights + memory.working + memory.caches > budget.limit
+            ? FileManager.default.temporaryDirectory.path : nil
     }
 
     /// The latents `[F, C, h, w]` without the frames that CogVideoX 1.5 put in front to fill a patch.
