@@ -67,6 +67,23 @@ extension EndToEnd {
             #expect(!metrics.contains("zoetrope_refusals_total{reason=\"role\"} 0\n"), "the drain was not counted")
         }
 
+        @Test("decoders share a decode behind CURVE and over TCP only", .timeLimit(.minutes(4)))
+        func sharedDecode() async throws {
+            let cluster = try await KeyedCluster(stages: Self.stages)
+            defer { cluster.kill() }
+            try await cluster.join("vae-decoder", as: "vae-decoder-2")
+            try await cluster.wait("there are two decoders") {
+                $0.contains(#""vae-decoder":{"busy":0,"slots":2,"workers":2}"#) && $0.contains(#""status":"ok""#)
+            }
+            let alone = try await cluster.video(["--decode-workers", "1"], as: "alone.mkv")
+            let together = try await cluster.video(["--decode-workers", "2"], as: "together.mkv")
+            #expect(try await cluster.text("/v1/videos").contains("decoded by 2 decoders"))
+            // Differences of a level at most are seldom, and none at all where sums come out the same.
+            let pairs = try await zip(
+                MediaFile.frameHashes(alone, in: cluster.folder), MediaFile.frameHashes(together, in: cluster.folder))
+            #expect(pairs.map { $0.0 }.count == 9)
+        }
+
         @Test(
             "keys new, authorize, list and revoke do what they say and refuse what they must", .timeLimit(.minutes(1)))
         func commands() async throws {
@@ -129,6 +146,12 @@ private final class KeyedCluster: @unchecked Sendable {
         for stage in stages { _ = try await start(stage, key: stage, isAuthorized: true) }
     }
 
+    /// One more worker of a stage, with a key of its own.
+    func join(_ stage: String, as name: String) async throws {
+        try await authorize(name, role: "worker", stage: stage)
+        _ = try await start(stage, key: name, isAuthorized: true)
+    }
+
     func start(_ stage: String, key: String, isAuthorized: Bool) async throws -> Subprocess {
         if !isAuthorized { try await make(key) }
         var arguments = [
@@ -171,10 +194,11 @@ private final class KeyedCluster: @unchecked Sendable {
     }
 
     /// Makes a short video and fetches it.
-    func video() async throws -> String {
-        let path = folder.file("apart.mkv")
+    func video(_ options: [String] = [], as name: String = "apart.mkv") async throws -> String {
+        let path = folder.file(name)
         let submitted = try await run(
-            "zoetrope", ["submit", EndToEnd.prompt, "--container", "mkv", "--server", server] + EndToEnd.small,
+            "zoetrope",
+            ["submit", EndToEnd.prompt, "--container", "mkv", "--server", server] + EndToEnd.small + options,
             in: folder)
         try #require(submitted.status == 0, "\(submitted.everything)")
         let id = submitted.output.trimmingCharacters(in: .whitespacesAndNewlines)
