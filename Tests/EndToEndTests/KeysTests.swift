@@ -78,10 +78,8 @@ extension EndToEnd {
             let alone = try await cluster.video(["--decode-workers", "1"], as: "alone.mkv")
             let together = try await cluster.video(["--decode-workers", "2"], as: "together.mkv")
             #expect(try await cluster.text("/v1/videos").contains("decoded by 2 decoders"))
-            // Differences of a level at most are seldom, and none at all where sums come out the same.
-            let pairs = try await zip(
-                MediaFile.frameHashes(alone, in: cluster.folder), MediaFile.frameHashes(together, in: cluster.folder))
-            #expect(pairs.map { $0.0 }.count == 9)
+            // The last bits of sums differ, hence a level of a byte here and there.
+            #expect(try await MediaFile.decibels(alone, together, in: cluster.folder) >= 60)
         }
 
         @Test(

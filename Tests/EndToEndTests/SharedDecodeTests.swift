@@ -71,6 +71,24 @@ extension EndToEnd {
                 #expect(try await cluster.video(id).stage("vae-decoder")?.notes == ["decoded by 2 decoders"])
             }
         }
+
+        @Test("an assistant that is frozen in the middle is done without after ten seconds", .timeLimit(.minutes(3)))
+        func frozen() async throws {
+            try await withCluster(
+                workers: "vae-decoder=2", leaseSeconds: 20, options: ["--log-level", "info"]
+            ) { cluster in
+                try await cluster.waitForDecoders(2)
+                let reference = try await cluster.frames(of: cluster.submit(Self.request(workers: 1)).id)
+                let (id, leader) = try await cluster.submitShared(Self.request(workers: 2))
+                let assistant = try #require(cluster.decoders().first { $0.name != leader })
+                kill(assistant.identifier, SIGSTOP)
+                defer { kill(assistant.identifier, SIGKILL) }
+                try await cluster.frames(of: id).expectClose(to: reference)
+                let stage = try #require(try await cluster.video(id).stage("vae-decoder"))
+                #expect(stage.attempt == 1)
+                #expect(stage.notes.first?.contains("assistant_silent") == true, "\(stage.notes)")
+            }
+        }
     }
 }
 

@@ -54,6 +54,17 @@ struct MediaFile: Sendable {
         let format: Format
     }
 
+    /// Peak signal-to-noise ratio of all frames of two files, in decibels; infinite where they are equal.
+    static func decibels(_ first: String, _ second: String, in folder: TemporaryFolder) async throws -> Double {
+        let ffmpeg = try #require(Executables.system("ffmpeg"), "ffmpeg is not installed: run `make setup`")
+        let result = try await Subprocess(
+            ffmpeg, ["-i", first, "-i", second, "-lavfi", "psnr", "-f", "null", "-"], in: folder, name: "ffmpeg"
+        ).result(timeout: .seconds(60))
+        try #require(result.status == 0, "ffmpeg refuses \(first) or \(second): \(result.errors)")
+        let average = result.errors.components(separatedBy: "average:").last?.split(separator: " ").first
+        return try #require(average.flatMap { Double($0) }, "\(result.errors)")
+    }
+
     /// MD5 of every decoded frame, which does not depend on timestamps or tags: equal lists are equal pictures.
     static func frameHashes(_ path: String, in folder: TemporaryFolder) async throws -> [String] {
         let ffmpeg = try #require(Executables.system("ffmpeg"), "ffmpeg is not installed: run `make setup`")
