@@ -4488,7 +4488,7 @@ const ProtobufCMessageDescriptor zoetrope__running_task__descriptor =
   (ProtobufCMessageInit) zoetrope__running_task__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[4] =
+static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[5] =
 {
   {
     "free_slots",
@@ -4538,18 +4538,32 @@ static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[4] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "warm",
+    50,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Zoetrope__Beat, n_warm),
+    offsetof(Zoetrope__Beat, warm),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__beat__field_indices_by_name[] = {
   3,   /* field[3] = fetched */
   0,   /* field[0] = free_slots */
   1,   /* field[1] = running */
   2,   /* field[2] = store_bytes */
+  4,   /* field[4] = warm */
 };
-static const ProtobufCIntRange zoetrope__beat__number_ranges[2 + 1] =
+static const ProtobufCIntRange zoetrope__beat__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 20, 3 },
-  { 0, 4 }
+  { 50, 4 },
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor zoetrope__beat__descriptor =
 {
@@ -4559,10 +4573,10 @@ const ProtobufCMessageDescriptor zoetrope__beat__descriptor =
   "Zoetrope__Beat",
   "zoetrope",
   sizeof(Zoetrope__Beat),
-  4,
+  5,
   zoetrope__beat__field_descriptors,
   zoetrope__beat__field_indices_by_name,
-  2,  zoetrope__beat__number_ranges,
+  3,  zoetrope__beat__number_ranges,
   (ProtobufCMessageInit) zoetrope__beat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -4899,7 +4913,7 @@ const ProtobufCMessageDescriptor zoetrope__task_input__descriptor =
   (ProtobufCMessageInit) zoetrope__task_input__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__task_specification__field_descriptors[6] =
+static const ProtobufCFieldDescriptor zoetrope__task_specification__field_descriptors[7] =
 {
   {
     "name",
@@ -4973,8 +4987,21 @@ static const ProtobufCFieldDescriptor zoetrope__task_specification__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "affinity",
+    50,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TaskSpecification, affinity),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__task_specification__field_indices_by_name[] = {
+  6,   /* field[6] = affinity */
   5,   /* field[5] = durable_outputs */
   4,   /* field[4] = inputs */
   2,   /* field[2] = model */
@@ -4982,10 +5009,11 @@ static const unsigned zoetrope__task_specification__field_indices_by_name[] = {
   3,   /* field[3] = parameters */
   1,   /* field[1] = stage */
 };
-static const ProtobufCIntRange zoetrope__task_specification__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__task_specification__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 50, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor zoetrope__task_specification__descriptor =
 {
@@ -4995,10 +5023,10 @@ const ProtobufCMessageDescriptor zoetrope__task_specification__descriptor =
   "Zoetrope__TaskSpecification",
   "zoetrope",
   sizeof(Zoetrope__TaskSpecification),
-  6,
+  7,
   zoetrope__task_specification__field_descriptors,
   zoetrope__task_specification__field_indices_by_name,
-  1,  zoetrope__task_specification__number_ranges,
+  2,  zoetrope__task_specification__number_ranges,
   (ProtobufCMessageInit) zoetrope__task_specification__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -15,6 +15,9 @@ package protocol StageHandler: Sendable {
     var numerics: String { get }
     /// Whether the stage can stop at a step and another worker go on from there.
     var isResumable: Bool { get }
+    /// Affinities of the tasks that could begin without loading or changing weights, for the beats. Must not wait: a
+    /// beat does while this is asked.
+    var warm: [String] { get }
     /// What the stage keeps and needs in memory, for the log line at start.
     var memoryPlan: MemoryPlan { get }
 
@@ -32,6 +35,8 @@ extension StageHandler {
     package func assist(_ assistance: StageAssistance) async throws(Failure) {
         throw Failure("assistance_unsupported", "the stage \(stage) does not share its tasks", retry: .otherWorker)
     }
+
+    package var warm: [String] { [] }
 
     /// What HELLO announces.
     package var capabilities: [Capability] { [Capability(stage: stage, model: modelDigest)] }

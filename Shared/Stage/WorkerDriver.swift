@@ -203,6 +203,7 @@ actor WorkerDriver {
         let bytes = outputs.totalBytes
         if bytes == 0 { keepers = [:] }
         state.setStoreBytes(UInt64(bytes))
+        state.setWarm(handler.warm)
         for (cell, link) in links.enumerated() { state.setFetched(link.store.fetched, of: cell) }
         for (held, run) in running {
             let progress = WorkerEvent.progress(
@@ -320,6 +321,7 @@ actor WorkerDriver {
     private func conclude(_ held: HeldLease, _ outcome: TaskOutcome) async {
         guard let run = running.removeValue(forKey: held) else { return }
         idleExecutors.append(run.executor)
+        state.setWarm(handler.warm)
         switch outcome {
         case .finished(let refs, let elapsed, let notes):
             logger.info("task done", metadata: metadata(held, ["elapsed_ms": "\(elapsed)"]))

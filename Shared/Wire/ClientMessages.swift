@@ -27,10 +27,14 @@ package struct TaskSpecification: Sendable, Hashable {
     package var inputs: [TaskInput]
     /// Whether outputs are stored durably (embeddings, latents, files) or live in the producer's memory (frames).
     package var durableOutputs: Bool
+    /// What a worker should have ready, in words of the stage's own; one whose beats name it goes first. Empty = any.
+    package var affinity: String
 
     package init(
-        name: String, stage: String, model: String, parameters: String, inputs: [TaskInput], durableOutputs: Bool
+        name: String, stage: String, model: String, parameters: String, inputs: [TaskInput], durableOutputs: Bool,
+        affinity: String = ""
     ) {
+        self.affinity = affinity
         self.name = name
         self.stage = stage
         self.model = model

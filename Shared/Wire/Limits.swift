@@ -11,6 +11,8 @@ package enum Limits {
     package static let inputsPerTask = 16
     package static let runningTasksPerWorker = 64
     package static let capabilitiesPerWorker = 16
+    /// Affinities that a worker names in its beats.
+    package static let warmPerWorker = 16
     package static let nameBytes = 128
     /// Name of a cell.
     package static let cellBytes = 32

@@ -31,6 +31,7 @@ extension Packer {
         result.pointee.n_inputs = task.inputs.count
         result.pointee.inputs = try list(task.inputs, "task.inputs", limit: Limits.inputsPerTask, taskInput)
         result.pointee.durable_outputs = task.durableOutputs ? 1 : 0
+        result.pointee.affinity = try text(task.affinity, "task.affinity")
         return result
     }
 

@@ -51,6 +51,10 @@ extension Packer {
             beat.running, "beat.running", limit: Limits.runningTasksPerWorker, runningTask)
         result.pointee.store_bytes = beat.storeBytes
         result.pointee.fetched = try fetchCounters(beat.fetched)
+        result.pointee.n_warm = beat.warm.count
+        result.pointee.warm = try array(beat.warm, "beat.warm", limit: Limits.warmPerWorker) { (name) throws(Failure) in
+            try text(name, "beat.warm")
+        }
         return result
     }
 

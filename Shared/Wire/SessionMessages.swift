@@ -111,14 +111,18 @@ package struct Beat: Sendable, Hashable {
     package var running: [RunningTask]
     package var storeBytes: UInt64
     package var fetched: FetchCounters
+    /// Affinities of the tasks that it could begin without loading or changing weights.
+    package var warm: [String]
 
     package init(
-        freeSlots: UInt32, running: [RunningTask], storeBytes: UInt64, fetched: FetchCounters = FetchCounters()
+        freeSlots: UInt32, running: [RunningTask], storeBytes: UInt64, fetched: FetchCounters = FetchCounters(),
+        warm: [String] = []
     ) {
         self.freeSlots = freeSlots
         self.running = running
         self.storeBytes = storeBytes
         self.fetched = fetched
+        self.warm = warm
     }
 }
 

@@ -26,7 +26,7 @@ extension Unpacker {
             model: try text(raw.model, "task.model"),
             parameters: try text(raw.parameters, "task.parameters", limit: Limits.parameterBytes),
             inputs: try list(raw.n_inputs, raw.inputs, "task.inputs", limit: Limits.inputsPerTask, taskInput),
-            durableOutputs: raw.durable_outputs != 0)
+            durableOutputs: raw.durable_outputs != 0, affinity: try text(raw.affinity, "task.affinity"))
     }
 
     func submit(_ raw: Zoetrope__Submit) throws(Failure) -> Submit {

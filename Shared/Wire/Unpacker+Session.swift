@@ -41,7 +41,9 @@ extension Unpacker {
             freeSlots: raw.free_slots,
             running: try list(
                 raw.n_running, raw.running, "beat.running", limit: Limits.runningTasksPerWorker, runningTask),
-            storeBytes: raw.store_bytes, fetched: try fetchCounters(raw.fetched))
+            storeBytes: raw.store_bytes, fetched: try fetchCounters(raw.fetched),
+            warm: try texts(
+                raw.n_warm, raw.warm, "beat.warm", limit: Limits.warmPerWorker, textLimit: Limits.nameBytes))
     }
 
     func fetchCounters(_ raw: UnsafeMutablePointer<Zoetrope__FetchCounters>?) throws(Failure) -> FetchCounters {

@@ -119,8 +119,8 @@ extension BrokerState {
         return free
     }
 
-    /// Same arithmetic as the checkpoint, then whoever did not die of the task, then least busy, then whoever holds an
-    /// input, then whose turn it is.
+    /// Same arithmetic as the checkpoint, then whoever did not die of the task, then least busy, then whoever has the
+    /// weights as the task wants them, then whoever holds an input, then whose turn it is.
     /// A worker that failed the task gets it again only when no other connected worker could.
     private func choose(for task: TaskRecord, job: JobRecord, free: [SessionID: Int]) -> SessionID? {
         let excluded = task.excludedWorkers
@@ -130,6 +130,7 @@ extension BrokerState {
                 !excluded.contains($0.hello.worker) && $0.hello.serves(task.specification)
             }
         let crashed = task.crashedWorkers
+        let affinity = task.specification.affinity
         let holders = Set(task.producers.compactMap { job.task($0)?.session })
         var best: (session: SessionID, rank: (Int, Int, Int, Int, UInt64, String))?
         for (session, slots) in free {
@@ -139,8 +140,9 @@ extension BrokerState {
             else { continue }
             let isStrange = task.checkpoint != nil && worker.hello.numerics != task.checkpointNumerics
             let rank = (
-                isStrange ? 1 : 0, crashed.contains(worker.hello.worker) ? 1 : 0, Int(worker.hello.slots) - slots,
-                holders.contains(session) ? 0 : 1, worker.lastAssignment, worker.hello.worker
+                (isStrange ? 2 : 0) + (crashed.contains(worker.hello.worker) ? 1 : 0), Int(worker.hello.slots) - slots,
+                affinity.isEmpty || worker.readyFor.contains(affinity) ? 0 : 1, holders.contains(session) ? 0 : 1,
+                worker.lastAssignment, worker.hello.worker
             )
             if let best, best.rank < rank || (best.rank == rank && inOrder(best.session, session)) { continue }
             best = (session, rank)

@@ -54,6 +54,7 @@ extension BrokerState {
             worker.freeSlots = min(beat.freeSlots, worker.hello.slots)
             worker.listed = Set(beat.running.map(\.fence))
             worker.fetched = beat.fetched
+            worker.readyFor = Set(beat.warm)
             workers[session] = worker
             for running in beat.running { renew(running, of: session, now: now) }
             findLostAssignments(of: session, listed: worker.listed, now: now)

@@ -31,6 +31,8 @@ package struct BrokerState: Sendable {
         var isReachable = true
         /// What it has made progress with in this session: its weights are loaded.
         var warm: Set<Workload> = []
+        /// As its newest beat told: affinities of tasks that it could begin without loading or changing weights.
+        var readyFor: Set<String> = []
         /// Gets nothing more and leaves when it is empty.
         var isDraining = false
         /// As its newest beat told.

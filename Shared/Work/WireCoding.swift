@@ -181,7 +181,9 @@ extension TaskInput: Codable {
 }
 
 extension TaskSpecification: Codable {
-    private enum CodingKeys: String, CodingKey { case name, stage, model, parameters, inputs, durableOutputs }
+    private enum CodingKeys: String, CodingKey {
+        case name, stage, model, parameters, inputs, durableOutputs, affinity
+    }
 
     package init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
@@ -191,7 +193,8 @@ extension TaskSpecification: Codable {
             model: try container.decode(String.self, forKey: .model),
             parameters: try container.decode(String.self, forKey: .parameters),
             inputs: try container.decode([TaskInput].self, forKey: .inputs),
-            durableOutputs: try container.decode(Bool.self, forKey: .durableOutputs))
+            durableOutputs: try container.decode(Bool.self, forKey: .durableOutputs),
+            affinity: try container.decodeIfPresent(String.self, forKey: .affinity) ?? "")
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -202,6 +205,7 @@ extension TaskSpecification: Codable {
         try container.encode(parameters, forKey: .parameters)
         try container.encode(inputs, forKey: .inputs)
         try container.encode(durableOutputs, forKey: .durableOutputs)
+        if !affinity.isEmpty { try container.encode(affinity, forKey: .affinity) }
     }
 }
 

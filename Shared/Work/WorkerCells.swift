@@ -91,6 +91,11 @@ package struct WorkerCells: Sendable {
         for cell in links.indices { links[cell].state.storeBytes = bytes }
     }
 
+    /// Affinities of tasks that need no weights loaded or changed, for the beats; what exceeds a beat is left out.
+    package mutating func setWarm(_ affinities: [String]) {
+        for cell in links.indices { links[cell].state.warm = Array(affinities.prefix(Limits.warmPerWorker)) }
+    }
+
     /// What was fetched for the jobs of one broker, for its beats.
     package mutating func setFetched(_ counters: FetchCounters, of cell: Int) { links[cell].state.fetched = counters }
 

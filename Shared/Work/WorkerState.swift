@@ -71,6 +71,8 @@ package struct WorkerState: Sendable {
     package var storeBytes: UInt64 = 0
     /// What was fetched so far, for the beat; as above.
     package var fetched = FetchCounters()
+    /// Affinities of tasks that need no weights loaded or changed, for the beat; as above.
+    package var warm: [String] = []
     /// Slots that this broker must not count on: those that tasks of other brokers take, or that are offered to another
     /// one first (`WorkerCells`).
     package var slotsElsewhere: UInt32 = 0
@@ -392,7 +394,8 @@ package struct WorkerState: Sendable {
                 millisecondsSinceProgress: UInt32(clamping: now.elapsed(since: task.progressAt)))
         }
         advertisedSlots = freeSlots
-        let beat = Beat(freeSlots: advertisedSlots, running: running, storeBytes: storeBytes, fetched: fetched)
+        let beat = Beat(
+            freeSlots: advertisedSlots, running: running, storeBytes: storeBytes, fetched: fetched, warm: warm)
         return effects + [.send(.beat(beat), inReplyTo: 0)]
     }
 

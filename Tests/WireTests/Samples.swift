@@ -26,7 +26,8 @@ enum Samples {
             RunningTask(task: lease.task, fence: 7, step: 12, totalSteps: 50, millisecondsSinceProgress: 4000)
         ],
         storeBytes: 1 << 40,
-        fetched: FetchCounters(memoryBlobs: 1, memoryBytes: 2 << 40, socketBlobs: 3, socketBytes: 4, fallbacks: 5))
+        fetched: FetchCounters(memoryBlobs: 1, memoryBytes: 2 << 40, socketBlobs: 3, socketBytes: 4, fallbacks: 5),
+        warm: ["float32", "bfloat16+ab"])
     static let submit = Submit(
         idempotencyKey: "key-1", requestDigest: digest(3), tenant: "studio", priority: -5,
         specification: #"{"prompt":"一只猫 🐈"}"#,
@@ -36,7 +37,7 @@ enum Samples {
                 inputs: [
                     TaskInput(name: "latents", source: .task(name: "denoise", output: "latents")),
                     TaskInput(name: "init", source: .blob(ref)),
-                ], durableOutputs: true)
+                ], durableOutputs: true, affinity: "bfloat16+ab")
         ], deadlineMilliseconds: 90_000, replayOnly: true)
     static let status = JobStatus(
         job: "j-0001", state: .running, revision: 9, createdUnixMilliseconds: 1_790_000_000_000,

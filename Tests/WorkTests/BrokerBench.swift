@@ -142,12 +142,15 @@ func blob(_ number: Int) -> TensorRef {
 func output(_ name: String, _ number: Int) -> NamedRef { NamedRef(name: name, ref: blob(number)) }
 
 /// One task alone.
-func single(stage: String = "encoder", key: String = "", priority: Int32 = 0, parameters: String = "{}") -> Submit {
+func single(
+    stage: String = "encoder", key: String = "", priority: Int32 = 0, parameters: String = "{}", affinity: String = ""
+) -> Submit {
     Submit(
         idempotencyKey: key, requestDigest: digest(7), tenant: "t", priority: priority, specification: "{}",
         tasks: [
             TaskSpecification(
-                name: "only", stage: stage, model: "m1", parameters: parameters, inputs: [], durableOutputs: true)
+                name: "only", stage: stage, model: "m1", parameters: parameters, inputs: [], durableOutputs: true,
+                affinity: affinity)
         ])
 }
 

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Testing
 import Wire
 import Work
@@ -46,6 +47,52 @@ struct DispatchTests {
         #expect(bench.beat(worker, free: 2).assigns.isEmpty)
         #expect(bench.beat(worker, running: first, free: 1).assigns.count == 1)
         #expect(bench.beat(worker, running: first, free: 3).assigns.isEmpty)
+    }
+
+    @Test("of the free workers the one goes first that has the weights as the task wants them")
+    func affinity() {
+        let bench = BrokerBench()
+        let workers = (1...3 as ClosedRange<UInt8>).map { TestWorker($0, ["encoder"]) }
+        for worker in workers { bench.join(worker) }
+        func beat(_ worker: TestWorker, warm: [String], running: [Assign] = []) {
+            let listed = running.map {
+                RunningTask(
+                    task: $0.lease.task, fence: $0.lease.fence, step: 0, totalSteps: 0, millisecondsSinceProgress: 0)
+            }
+            bench.deliver(
+                .beat(Beat(freeSlots: running.isEmpty ? 1 : 0, running: listed, storeBytes: 0, warm: warm)),
+                from: worker.session)
+        }
+        beat(workers[1], warm: ["float32"])
+        beat(workers[2], warm: ["float32", "float32+style"])
+        let styled = bench.deliver(.submit(single(affinity: "float32+style")), from: session(200))
+        let first = styled.assign(to: workers[2].session)
+        #expect(first != nil)
+        // The worker that has it is busy: another free one takes the task rather than letting it wait.
+        beat(workers[2], warm: ["float32", "float32+style"], running: first.map { [$0] } ?? [])
+        let next = bench.deliver(.submit(single(affinity: "float32+style")), from: session(200))
+        #expect(next.assigns.count == 1 && next.assign(to: workers[2].session) == nil)
+    }
+
+    @Test("weights that nobody has ready, or that are no longer ready, decide nothing")
+    func lostAffinity() {
+        let bench = BrokerBench()
+        let workers = (1...2 as ClosedRange<UInt8>).map { TestWorker($0, ["encoder"]) }
+        for worker in workers { bench.join(worker) }
+        bench.deliver(.beat(Beat(freeSlots: 1, running: [], storeBytes: 0, warm: ["a"])), from: workers[1].session)
+        bench.deliver(.beat(Beat(freeSlots: 1, running: [], storeBytes: 0, warm: [])), from: workers[1].session)
+        #expect(bench.deliver(.submit(single(affinity: "a")), from: session(200)).assign(to: workers[0].session) != nil)
+    }
+
+    @Test("the ledger keeps what a task wants, and reads entries of before there was such a thing")
+    func affinityInTheLedger() throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        let wanting = single(affinity: "float32+style").tasks[0], plain = single().tasks[0]
+        for task in [wanting, plain] {
+            #expect(try JSONDecoder().decode(TaskSpecification.self, from: encoder.encode(task)) == task)
+        }
+        #expect(!String(decoding: try encoder.encode(plain), as: UTF8.self).contains("affinity"))
     }
 
     @Test("higher priority first, then the older job")

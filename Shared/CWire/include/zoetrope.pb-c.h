@@ -440,10 +440,15 @@ struct  Zoetrope__Beat
   Zoetrope__RunningTask **running;
   uint64_t store_bytes;
   Zoetrope__FetchCounters *fetched;
+  /*
+   * affinities of the tasks that it could begin without loading or changing weights
+   */
+  size_t n_warm;
+  ProtobufCBinaryData *warm;
 };
 #define ZOETROPE__BEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__beat__descriptor) \
-    , 0, 0,NULL, 0, NULL }
+    , 0, 0,NULL, 0, NULL, 0,NULL }
 
 
 /*
@@ -534,10 +539,14 @@ struct  Zoetrope__TaskSpecification
   size_t n_inputs;
   Zoetrope__TaskInput **inputs;
   protobuf_c_boolean durable_outputs;
+  /*
+   * a worker whose beats name it goes first; empty = any
+   */
+  ProtobufCBinaryData affinity;
 };
 #define ZOETROPE__TASK_SPECIFICATION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__task_specification__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, 0 }
+    , {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, 0, {0,NULL} }
 
 
 struct  Zoetrope__Submit
