@@ -1,3 +1,4 @@
+import Crypto
 package import Failure
 import FoundationEssentials
 import Tensor
@@ -8,39 +9,70 @@ extension AdapterWeights {
     ///
     /// Failures: `adapter_not_found`, `adapter_key_unknown`, `adapter_prefix_missing`, `adapter_unsupported`,
     /// `adapter_invalid`, `adapter_metadata_invalid`, `corrupt_safetensors`, `unreadable_file` and those of `TorchFile`.
-    package init(path: String) throws(Failure) {
-        let file = try AdapterFile(path: path)
+    ///
+    /// - Parameter label: what messages call it; nil for the file's path.
+    package init(path: String, label: String? = nil) throws(Failure) {
+        let file = try AdapterFile(path: path, label: label)
         var reader = AdapterReader(file: file)
         try reader.sortKeys()
         self = try reader.weights()
     }
 
-    /// Hex SHA-256 of the adapter's file, for manifests and caches; `unreadable_file` and `model_config_invalid`.
-    package func digest() throws(Failure) -> String { try DigestCache.digest(of: label) }
+    /// Hex SHA-256 of the adapter's file, for manifests and caches; with peft's `adapter_config.json`, which says the
+    /// scale, that of both digests. Failures: `unreadable_file` and `model_config_invalid`.
+    package func digest() throws(Failure) -> String {
+        var digests: [String] = []
+        for file in files { digests.append(try DigestCache.digest(of: file)) }
+        guard digests.count > 1 else { return digests.first ?? "" }
+        return SHA256.hash(data: Data(digests.joined(separator: "\n").utf8)).hexadecimal
+    }
+
+    /// Fails with `adapter_not_finite` where a matrix or bias holds NaN or infinity.
+    package func checkFinite() throws(Failure) {
+        for layer in layers {
+            guard let delta = delta(for: layer) else { continue }
+            for (part, tensor) in [("A", delta.down), ("B", delta.up), ("bias", delta.bias)] {
+                guard let index = tensor?.firstNonFinite() else { continue }
+                throw Failure(
+                    "adapter_not_finite", "\(label): value \(index) of \(layer)'s \(part) is NaN or infinite.",
+                    field: layer, remedy: "The training diverged or the file is damaged; use another checkpoint of it.")
+            }
+        }
+    }
 }
 
 /// The tensors of an adapter file, whichever its container, and what it says of itself.
-private struct AdapterFile {
+struct AdapterFile {
+    /// Names of the weights in a folder.
+    static let usualNames = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"]
+
     let path: String
+    let label: String
+    /// peft's configuration, where the scale comes from it.
+    let configPath: String?
     let names: [String]
     let metadata: AdapterMetadata?
     private let safetensors: SafetensorsFile?
     private let torch: TorchFile?
 
-    init(path: String) throws(Failure) {
+    init(path: String, label: String?) throws(Failure) {
         self.path = try Self.file(path)
+        self.label = label ?? self.path
+        let storage = try MappedFile.storage(path: self.path)
+        let bytes = Tensor(storage: storage, shape: [storage.byteCount], dtype: .uint8)
         if self.path.hasSuffix(".safetensors") {
-            let file = try SafetensorsFile(path: self.path)
+            let file = try SafetensorsFile(bytes: bytes, label: self.label)
             safetensors = file
             torch = nil
             names = file.names.sorted()
-            metadata = try Self.metadata(file, path: self.path)
+            (metadata, configPath) = try Self.metadata(file, path: self.path, label: self.label)
         } else {
-            let file = try TorchFile(path: self.path)
+            let file = try TorchFile(bytes: bytes, label: self.label)
             safetensors = nil
             torch = file
             names = file.names
             metadata = nil
+            configPath = nil
         }
     }
 
@@ -50,13 +82,15 @@ private struct AdapterFile {
         throw Failure("missing_tensor", "\(path) has no tensor \(name).", field: name)
     }
 
-    private static func file(_ path: String) throws(Failure) -> String {
+    /// The file of weights that a path means: itself, or the usual one in a folder. Failure: `adapter_not_found`.
+    static func file(_ path: String) throws(Failure) -> String {
         guard ModelFileSystem.isFolder(path) else {
             if FileIdentity(path: path) != nil { return path }
             throw notFound(path, "there is no file \(path)")
         }
-        let usual = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"]
-        if let name = usual.first(where: { FileIdentity(path: "\(path)/\($0)") != nil }) { return "\(path)/\(name)" }
+        if let name = usualNames.first(where: { FileIdentity(path: "\(path)/\($0)") != nil }) {
+            return "\(path)/\(name)"
+        }
         let files = ModelFileSystem.files(in: path).filter { $0.hasSuffix(".safetensors") }
         guard files.count == 1 else {
             throw notFound(path, "\(path) holds \(files.count) safetensors files, and none of the usual name")
@@ -64,15 +98,20 @@ private struct AdapterFile {
         return "\(path)/\(files[0])"
     }
 
-    private static func metadata(_ file: SafetensorsFile, path: String) throws(Failure) -> AdapterMetadata? {
-        if let metadata = try AdapterMetadata.diffusers(file.metadata, label: path) { return metadata }
-        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        let config = "\(folder)/adapter_config.json"
-        guard path.hasSuffix("adapter_model.safetensors"), let bytes = try? Data(contentsOf: URL(filePath: config))
-        else {
-            return nil
+    /// Where peft's configuration of a file lies, if it is one of peft's.
+    static func configPath(of path: String) -> String? {
+        guard path.hasSuffix("adapter_model.safetensors") else { return nil }
+        return (path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ".") + "/adapter_config.json"
+    }
+
+    private static func metadata(
+        _ file: SafetensorsFile, path: String, label: String
+    ) throws(Failure) -> (AdapterMetadata?, configPath: String?) {
+        if let metadata = try AdapterMetadata.diffusers(file.metadata, label: label) { return (metadata, nil) }
+        guard let config = configPath(of: path), let bytes = try? Data(contentsOf: URL(filePath: config)) else {
+            return (nil, nil)
         }
-        return try AdapterMetadata.peft(bytes, label: config)
+        return (try AdapterMetadata.peft(bytes, label: "\(label): adapter_config.json"), config)
     }
 
     private static func notFound(_ path: String, _ what: String) -> Failure {
@@ -115,7 +154,7 @@ private struct AdapterReader {
         guard unknown.isEmpty else { throw keysUnknown(unknown) }
         guard !places.isEmpty else {
             throw Failure(
-                "adapter_invalid", "\(file.path) holds no LoRA weights.", field: file.path,
+                "adapter_invalid", "\(file.label) holds no LoRA weights.", field: file.label,
                 remedy: "Name the adapter's file, not the base model's.")
         }
     }
@@ -123,12 +162,14 @@ private struct AdapterReader {
     func weights() throws(Failure) -> AdapterWeights {
         guard let format = formats.first, formats.count == 1 else {
             let names = formats.map(\.rawValue).sorted().joined(separator: ", ")
-            throw invalid("it mixes the names of \(names)", field: file.path)
+            throw invalid("it mixes the names of \(names)", field: file.label)
         }
         var deltas: [String: AdapterWeights.Delta] = [:]
         for (layer, keys) in places { deltas[layer] = try delta(layer, keys, format: format) }
         return AdapterWeights(
-            label: file.path, format: format, deltas: deltas, warnings: warnings(deltas, format: format))
+            label: file.label, files: [file.path] + [file.configPath].compactMap(\.self), format: format,
+            deltas: deltas,
+            warnings: warnings(deltas, format: format))
     }
 
     // MARK: One layer
@@ -148,7 +189,7 @@ private struct AdapterReader {
         if let claimed = file.metadata?.rank(of: layer), claimed != rank {
             throw Failure(
                 "adapter_metadata_invalid",
-                "\(file.path): \(layer) has rank \(rank), but the metadata says \(claimed).", field: layer,
+                "\(file.label): \(layer) has rank \(rank), but the metadata says \(claimed).", field: layer,
                 remedy: "Metadata and weights must come from the same training.")
         }
         var bias: Tensor?
@@ -207,7 +248,7 @@ private struct AdapterReader {
 
     private func invalid(_ what: String, field: String) -> Failure {
         Failure(
-            "adapter_invalid", "\(file.path): \(what).", field: field,
+            "adapter_invalid", "\(file.label): \(what).", field: field,
             remedy: "The file is damaged or of another kind; save the adapter again.")
     }
 
@@ -215,7 +256,7 @@ private struct AdapterReader {
         let shown = names.prefix(4).joined(separator: ", ")
         let more = names.count > 4 ? " and \(names.count - 4) more" : ""
         return Failure(
-            "adapter_key_unknown", "\(file.path) has keys without a place in the transformer: \(shown)\(more).",
+            "adapter_key_unknown", "\(file.label) has keys without a place in the transformer: \(shown)\(more).",
             field: names.first,
             remedy: "Only LoRA weights of a CogVideoX transformer can be used; save those alone.")
     }
@@ -223,13 +264,13 @@ private struct AdapterReader {
     private func prefixMissing(_ name: String) -> Failure {
         Failure(
             "adapter_prefix_missing",
-            "\(file.path): \(name) does not begin with \"transformer.\", so diffusers would load nothing of the file.",
+            "\(file.label): \(name) does not begin with \"transformer.\", so diffusers would load nothing of the file.",
             field: name, remedy: "Put \"transformer.\" before every key and save the file again.")
     }
 
     private func unsupported(_ name: String, _ kind: String) -> Failure {
         Failure(
-            "adapter_unsupported", "\(file.path): \(name) belongs to another kind of adapter than LoRA.", field: name,
+            "adapter_unsupported", "\(file.label): \(name) belongs to another kind of adapter than LoRA.", field: name,
             remedy: "Only LoRA adapters can be used; LoKr, LoHa and OFT cannot.")
     }
 }

@@ -21,8 +21,10 @@ package struct AdapterWeights: Sendable {
         package var rank: Int { down.shape[0] }
     }
 
-    /// The path, for messages.
+    /// The path or name, for messages.
     package let label: String
+    /// Every file that it was read from: the weights, and peft's configuration where there is one.
+    package let files: [String]
     package let format: AdapterFormat
     /// Names of the changed layers in diffusers' terms, such as `transformer_blocks.0.attn1.to_q`, sorted.
     package let layers: [String]
@@ -32,8 +34,9 @@ package struct AdapterWeights: Sendable {
     package let warnings: [String]
     private let deltas: [String: Delta]
 
-    init(label: String, format: AdapterFormat, deltas: [String: Delta], warnings: [String]) {
+    init(label: String, files: [String], format: AdapterFormat, deltas: [String: Delta], warnings: [String]) {
         self.label = label
+        self.files = files
         self.format = format
         self.deltas = deltas
         layers = deltas.keys.sorted()
