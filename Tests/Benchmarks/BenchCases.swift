@@ -69,6 +69,13 @@ struct BenchCase: Sendable {
         }
         let layer = 4.0 * 4096 * 4096 + 3 * 4096 * 10240
         cases.append(BenchCase("t5 bfloat16 2b 2 226", 2 * 452 * Double(BenchModel.layers) * layer))
+        // Merging rank 128 into the attention projections of both layers, and the base's bits back.
+        for dtype in ["float32", "bfloat16", "int8"] {
+            cases.append(
+                BenchCase(
+                    "adapters \(dtype) 5b 128", 2 * 128 * 3072 * 3072 * 4 * Double(BenchModel.layers), isHeavy: true,
+                    peer: false))
+        }
         for dtype in ["float32", "bfloat16"] {
             cases.append(BenchCase("denoise \(dtype) demo", 0))
             cases.append(BenchCase("decode \(dtype) demo", 0))
@@ -130,6 +137,7 @@ struct BenchRunner {
         case "blocks":
             let folder = try BenchModel(words[2] == "5b" ? .large : .small).folder
             return try forward(folder, frames: numbers[0], height: numbers[1], width: numbers[2], dtype, isInt8)
+        case "adapters": return try adapters(try BenchModel(.large).folder, rank: numbers[0], dtype, isInt8)
         case "vae", "vae-filed":
             return try decode(
                 try BenchModel(.small).folder, numbers[0], numbers[1], numbers[2], dtype,
@@ -188,6 +196,31 @@ struct BenchRunner {
             frames: frames, height: height, width: width, promptEmbeddings: prompts, timesteps: [500])
         let latents = tensor([frames, config.inChannels, height, width])
         return { _ = try session.predict(latents: latents, timestep: 500) }
+    }
+
+    /// Switching adapters on and off again.
+    private mutating func adapters(
+        _ folder: ModelFolder, rank: Int, _ dtype: DType, _ isInt8: Bool
+    ) throws -> () throws -> Void {
+        let width = folder.transformer.innerDim
+        var weights: [String: Tensor] = [:]
+        for layer in 0..<BenchModel.layers {
+            for name in ["to_q", "to_k", "to_v", "to_out.0"] {
+                let prefix = "transformer.transformer_blocks.\(layer).attn1.\(name)"
+                weights["\(prefix).lora_A.weight"] = tensor([rank, width], .bfloat16)
+                weights["\(prefix).lora_B.weight"] = tensor([width, rank], .bfloat16)
+            }
+        }
+        let path = FileManager.default.temporaryDirectory.appending(path: "zoetrope-bench-adapter.safetensors").path
+        try SafetensorsWriter.write(tensors: weights, to: path)
+        let stack = AdapterStack([AdapterStack.Entry(try AdapterWeights(path: path), weight: 0.5)])
+        let transformer = try Transformer3D(
+            folder: folder, backend: backend, dtype: dtype, precision: isInt8 ? .int8 : .activation)
+        return {
+            var adapted = transformer
+            try adapted.adapt(to: stack)
+            try adapted.adapt(to: .none)
+        }
     }
 
     private mutating func decode(

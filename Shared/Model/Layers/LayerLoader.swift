@@ -18,11 +18,12 @@ struct LayerLoader {
     let dtype: DType
     /// How the weights of the large products are kept; the small ones always follow the activations.
     var precision: ProductPrecision = .activation
+    /// What the weights of linear layers are merged with.
+    var adapters = AdapterStack.none
 
     /// One of the large products.
     func largeLinear(_ name: String) throws(Failure) -> any LinearWeights {
-        backend.linearWeights(
-            try weights.tensor("\(name).weight"), bias: try bias(name), dtype: dtype, precision: precision)
+        backend.linearWeights(try weight(name), bias: try bias(name), dtype: dtype, precision: precision)
     }
 
     /// Several layers of equal input as one large product, their outputs one after the other.
@@ -30,9 +31,12 @@ struct LayerLoader {
         var parts: [Tensor] = []
         var biases: [Tensor] = []
         for name in names {
-            parts.append(try weights.tensor("\(name).weight"))
+            parts.append(try weight(name))
             if let bias = try bias(name) { biases.append(bias) }
         }
+        // Merged weights are float32; what lies beside them must be too.
+        if Set(parts.map(\.dtype)).count > 1 { parts = parts.map { backend.converted($0, to: .float32) } }
+        if Set(biases.map(\.dtype)).count > 1 { biases = biases.map { backend.converted($0, to: .float32) } }
         let joined = Tensor.concatenated(parts)
         for part in parts { part.dropMappedPages() }
         return backend.linearWeights(
@@ -42,13 +46,12 @@ struct LayerLoader {
 
     /// A linear layer; `dtype` nil means the working dtype. The bias is used when the checkpoint has one.
     func linear(_ name: String, dtype override: DType? = nil) throws(Failure) -> any LinearWeights {
-        backend.linearWeights(
-            try weights.tensor("\(name).weight"), bias: try bias(name), dtype: override ?? dtype)
+        backend.linearWeights(try weight(name), bias: try bias(name), dtype: override ?? dtype)
     }
 
     /// A layer whose weight is stored as a convolution but acts as `[outputs, everything else]`.
     func flattenedLinear(_ name: String, dtype override: DType? = nil) throws(Failure) -> any LinearWeights {
-        let weight = try weights.tensor("\(name).weight")
+        let weight = try weight(name)
         let flat = weight.reshaped([weight.shape[0], weight.count / max(weight.shape[0], 1)])
         return backend.linearWeights(flat, bias: try bias(name), dtype: override ?? dtype)
     }
@@ -85,7 +88,13 @@ struct LayerLoader {
         return NormWeights(weight: try vector("\(name).weight"), bias: try vector("\(name).bias"))
     }
 
+    /// The weight of a linear layer as the adapters make it; of a convolution that one changes, flattened.
+    private func weight(_ name: String) throws(Failure) -> Tensor {
+        adapters.merged(try weights.tensor("\(name).weight"), layer: name, backend: backend)
+    }
+
     private func bias(_ name: String) throws(Failure) -> Tensor? {
-        weights.contains("\(name).bias") ? try weights.tensor("\(name).bias") : nil
+        let stored = weights.contains("\(name).bias") ? try weights.tensor("\(name).bias") : nil
+        return adapters.mergedBias(stored, layer: name)
     }
 }

@@ -19,6 +19,7 @@ final class TimestepConditioning: Sendable {
     private let config: Transformer3DConfig
     private let weights: WeightMap
     private let backend: any Backend
+    private let adapters: AdapterStack
     private let latest = Mutex<ScheduleModulations?>(nil)
 
     /// The offset that diffusers passes to CogVideoX1.5-5B-I2V for every request.
@@ -41,7 +42,8 @@ final class TimestepConditioning: Sendable {
         expected.linear("norm_out.linear", inputs: width, outputs: 2 * config.innerDim)
     }
 
-    init(config: Transformer3DConfig, weights: WeightMap, backend: any Backend) {
+    init(config: Transformer3DConfig, weights: WeightMap, backend: any Backend, adapters: AdapterStack = .none) {
+        self.adapters = adapters
         self.config = config
         self.weights = weights
         self.backend = backend
@@ -50,7 +52,7 @@ final class TimestepConditioning: Sendable {
     /// The modulation vectors of a schedule; those of the latest schedule are kept.
     func modulations(timesteps: [Int]) throws(Failure) -> ScheduleModulations {
         if let known = latest.withLock({ $0 }), known.timesteps == timesteps { return known }
-        let loader = LayerLoader(weights: weights, backend: backend, dtype: .float32)
+        let loader = loader
         let embedding = backend.silu(try timeEmbedding(timesteps, loader: loader))
         var blocks: [(Tensor, Tensor)] = []
         for index in 0..<config.numLayers {
@@ -67,9 +69,19 @@ final class TimestepConditioning: Sendable {
         return made
     }
 
+    private var loader: LayerLoader {
+        LayerLoader(weights: weights, backend: backend, dtype: .float32, adapters: adapters)
+    }
+
+    /// The layers of which the modulations of a block come.
+    static func layers(ofBlock prefix: String) -> [String] { ["\(prefix).norm1.", "\(prefix).norm2."] }
+
+    /// Those of the model itself.
+    static let layers = ["time_embedding.", "ofs_embedding.", "norm_out."]
+
     /// The time embedding before its SiLU, `[timesteps.count, timeEmbedDim]` float32.
     func embeddings(timesteps: [Int]) throws(Failure) -> Tensor {
-        try timeEmbedding(timesteps, loader: LayerLoader(weights: weights, backend: backend, dtype: .float32))
+        try timeEmbedding(timesteps, loader: loader)
     }
 
     /// `[timesteps.count, timeEmbedDim]`

@@ -5,41 +5,91 @@ package import Tensor
 
 /// The diffusion transformer of CogVideoX (`CogVideoXTransformer3DModel`): 2b, 5b, 1.5 and their image-to-video kin.
 ///
-/// Immutable and shared: open one `DenoisingSession` a job.
-package final class Transformer3D: Sendable {
+/// A value that shares its packed weights with its copies: open one `DenoisingSession` a job.
+package struct Transformer3D: Sendable {
     package let config: Transformer3DConfig
     /// The dtype of activations; statistics, softmax, rotary embedding and modulation vectors are float32 regardless.
     package let dtype: DType
+    /// What the weights are merged with.
+    package private(set) var adapters: AdapterStack
     let backend: any Backend
-    let patchEmbedding: PatchEmbedding
-    let conditioning: TimestepConditioning
-    let blocks: [TransformerBlock]
-    let head: OutputHead
+    private(set) var patchEmbedding: PatchEmbedding
+    private(set) var conditioning: TimestepConditioning
+    private(set) var blocks: [TransformerBlock]
+    private(set) var head: OutputHead
+    private let weights: WeightMap
+    private let precision: ProductPrecision
 
     /// Loads `transformer/` of a checkpoint for work in `dtype` (float32 or bfloat16); weights may be F16, BF16 or F32.
-    /// `precision` says how the blocks keep the weights of their products.
+    /// `precision` says how the blocks keep the weights of their products; `adapters` are merged into them.
     ///
-    /// Fails with `checkpoint_keys_mismatch`, which lists every wrong key, and the codes of `ModelFolder.weights`.
+    /// Fails with `checkpoint_keys_mismatch`, which lists every wrong key, `adapter_shape_mismatch` and the codes of
+    /// `ModelFolder.weights`.
     package init(
-        folder: ModelFolder, backend: any Backend, dtype: DType, precision: ProductPrecision = .activation
+        folder: ModelFolder, backend: any Backend, dtype: DType, precision: ProductPrecision = .activation,
+        adapters: AdapterStack = .none
     ) throws(Failure) {
         requireWorkingDType(dtype)
+        self.adapters = adapters
+        self.precision = precision
         let config = folder.transformer
         self.config = config
         self.dtype = dtype
         self.backend = backend
-        let weights = try folder.weights(.transformer)
+        weights = try folder.weights(.transformer)
         // Fun checkpoints carry a position table that their configuration does not use.
-        try weights.check(expected: Self.expectedWeights(config)) { $0 == PatchEmbedding.learnedPositionsKey }
-        let loader = LayerLoader(weights: weights, backend: backend, dtype: dtype, precision: precision)
+        let expected = Self.expectedWeights(config)
+        try weights.check(expected: expected) { $0 == PatchEmbedding.learnedPositionsKey }
+        try adapters.check(expected: expected)
+        let loader = LayerLoader(
+            weights: weights, backend: backend, dtype: dtype, precision: precision, adapters: adapters)
         patchEmbedding = try PatchEmbedding(loader, config: config)
-        conditioning = TimestepConditioning(config: config, weights: weights, backend: backend)
+        conditioning = TimestepConditioning(config: config, weights: weights, backend: backend, adapters: adapters)
         var blocks: [TransformerBlock] = []
         for index in 0..<config.numLayers {
             blocks.append(try TransformerBlock(loader, prefix: "transformer_blocks.\(index)", config: config))
         }
         self.blocks = blocks
         head = try OutputHead(loader, config: config)
+    }
+
+    /// Merges the weights with `stack` instead of the present adapters.
+    ///
+    /// What neither of them changes stays as it is; every other weight is packed anew from the mapped file, part by part,
+    /// so that no more than one part of the network is in memory twice unless a copy of this value holds the old one.
+    /// With an empty stack all bits are those of a network that never had adapters.
+    /// Fails with `adapter_shape_mismatch`, before anything is changed, and as reading weights does, after which this
+    /// value is of no use.
+    package mutating func adapt(to stack: AdapterStack) throws(Failure) {
+        try stack.check(expected: Self.expectedWeights(config))
+        let before = adapters
+        func isChanged(_ prefix: String) -> Bool { before.changes(prefix) || stack.changes(prefix) }
+        let loader = LayerLoader(
+            weights: weights, backend: backend, dtype: dtype, precision: precision, adapters: stack)
+        if isChanged("patch_embed.") { patchEmbedding = try PatchEmbedding(loader, config: config) }
+        for index in blocks.indices {
+            try blocks[index].adapt(
+                loader, prefix: "transformer_blocks.\(index)", config: config, isChanged: isChanged)
+        }
+        if isChanged("proj_out") { head = try OutputHead(loader, config: config) }
+        let modulations =
+            TimestepConditioning.layers
+            + blocks.indices.flatMap { TimestepConditioning.layers(ofBlock: "transformer_blocks.\($0)") }
+        if modulations.contains(where: isChanged) {
+            conditioning = TimestepConditioning(config: config, weights: weights, backend: backend, adapters: stack)
+        }
+        adapters = stack
+    }
+
+    /// Bytes that the parts of the network take which `stack` changes: what a copy that shares the rest costs.
+    package func changedBytes(_ stack: AdapterStack) -> Int {
+        let expected = Self.expectedWeights(config)
+        var parts = blocks.indices.flatMap { ["transformer_blocks.\($0).attn1.", "transformer_blocks.\($0).ff."] }
+        parts += ["patch_embed.", "proj_out"]
+        let changed = parts.filter(stack.changes)
+        let elements = expected.filter { key, _ in changed.contains { key.hasPrefix($0) } }
+            .reduce(0) { $0 + $1.value.reduce(1, *) }
+        return elements * (precision == .int8 ? 1 : dtype.byteCount)
     }
 
     /// Every key of the checkpoint and its shape.

@@ -8,9 +8,9 @@ import Tensor
 /// The rows of all prompts share the matrix products; attention runs over each prompt's own text and video rows.
 struct TransformerBlock: Sendable {
     private let attentionNorm: NormWeights
-    private let attention: JointAttention
+    private var attention: JointAttention
     private let feedForwardNorm: NormWeights
-    private let feedForward: FeedForward
+    private var feedForward: FeedForward
     private let epsilon: Float
 
     static func expect(_ expected: inout ExpectedWeights, prefix: String, config: Transformer3DConfig) {
@@ -27,6 +27,16 @@ struct TransformerBlock: Sendable {
         feedForwardNorm = try loader.norm("\(prefix).norm2.norm", affine: config.normElementwiseAffine)
         feedForward = try FeedForward(loader, prefix: "\(prefix).ff")
         epsilon = Float(config.normEps)
+    }
+
+    /// Packs anew what lies in the layers that `isChanged` says begin with changed names, with the adapters of `loader`.
+    mutating func adapt(
+        _ loader: LayerLoader, prefix: String, config: Transformer3DConfig, isChanged: (String) -> Bool
+    ) throws(Failure) {
+        if isChanged("\(prefix).attn1.") {
+            attention = try JointAttention(loader, prefix: "\(prefix).attn1", config: config)
+        }
+        if isChanged("\(prefix).ff.") { feedForward = try FeedForward(loader, prefix: "\(prefix).ff") }
     }
 
     /// Updates the stream. After the last block nobody reads the text, so it is left as it is there.
