@@ -20,6 +20,9 @@ package struct DenoiseCheckpoint: Sendable {
     /// The arithmetic that made the last step; on an equal one the run goes on bit-exactly. Empty = not recorded.
     package var numerics = ""
 
+    /// Identity of the adapters that the steps were made with; empty = none.
+    package var adapters = ""
+
     /// - Parameter computedSteps: nil when every step was computed in full.
     package init(
         latents: Tensor, completedSteps: Int, previousOriginal: Tensor?, generator: TorchGenerator,
@@ -35,8 +38,8 @@ package struct DenoiseCheckpoint: Sendable {
     private static let format = "zoetrope-denoise-checkpoint/1"
 
     /// The checkpoint as a safetensors file in a uint8 tensor: `latents`, `previous_original`, `generator`, `history` and,
-    /// in the metadata, the format, the steps done and, when they are fewer, the steps computed in full, the model and the
-    /// arithmetic.
+    /// in the metadata, the format, the steps done and, when they are fewer, the steps computed in full, the model, the
+    /// adapters and the arithmetic.
     package func encode() -> Tensor {
         var tensors = [("latents", latents), ("generator", Tensor(bytes: generator.state))]
         if let previousOriginal { tensors.append(("previous_original", previousOriginal)) }
@@ -46,6 +49,7 @@ package struct DenoiseCheckpoint: Sendable {
         }
         if !model.isEmpty { metadata["model"] = model }
         if !numerics.isEmpty { metadata["numerics"] = numerics }
+        if !adapters.isEmpty { metadata["adapters"] = adapters }
         if computedSteps != completedSteps { metadata["computed_steps"] = String(computedSteps) }
         return SafetensorsWriter.encode(tensors, metadata: metadata)
     }
@@ -76,6 +80,7 @@ package struct DenoiseCheckpoint: Sendable {
             history = file.contains("history") ? try Self.steps(in: file.tensor("history"), count: steps) : []
             model = file.metadata["model"] ?? ""
             numerics = file.metadata["numerics"] ?? ""
+            adapters = file.metadata["adapters"] ?? ""
         } catch {
             throw error.code == "checkpoint_invalid" ? error : Self.invalid(error.message)
         }

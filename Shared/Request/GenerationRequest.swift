@@ -54,6 +54,8 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
     package var stepsUntil: Int?
     /// Decoders that may share the decode, by rows; nil: as many as a big video needs, 1: one alone.
     package var decodeWorkers: Int?
+    /// Adapters of the transformer, first to last; nil for none.
+    package var loras: [AdapterUse]?
     /// What was decided for the user and should be seen, such as the frame count that `seconds` led to.
     package var notes: [String]
 
@@ -68,8 +70,9 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         stepCache: StepCacheMethod? = nil, stepCacheThreshold: Double? = nil,
         stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, conditioning: Conditioning? = nil,
         fit: PictureFit? = nil, strength: Double? = nil, imageLatentScale: Double? = nil,
-        stepsUntil: Int? = nil, decodeWorkers: Int? = nil, notes: [String] = []
+        stepsUntil: Int? = nil, decodeWorkers: Int? = nil, loras: [AdapterUse]? = nil, notes: [String] = []
     ) {
+        self.loras = loras
         self.model = model
         self.prompt = prompt
         self.negativePrompt = negativePrompt
@@ -106,6 +109,7 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
 
     enum CodingKeys: String, CodingKey {
         case model, prompt, width, height, scheduler, seed, dtype, container, conditioning, fit, strength, notes
+        case loras
         case negativePrompt = "negative_prompt"
         case numFrames = "num_frames"
         case framesPerSecond = "fps"

@@ -81,13 +81,18 @@ extension JobGraph {
             keepStepLatents: request.keepStepLatents, stepCache: request.stepCache,
             stepCacheThreshold: request.stepCacheThreshold, stepCacheCoefficients: request.stepCacheCoefficients,
             stepCacheRange: request.stepCacheRange, conditioning: request.conditioning, strength: request.strength,
-            stepsUntil: request.stepsUntil)
+            stepsUntil: request.stepsUntil, loras: request.loras)
+        guard request.loras?.allSatisfy({ !$0.digest.isEmpty }) ?? true else {
+            throw Failure(
+                "adapters_unavailable", "The request names adapters, and there is no folder of them here.",
+                field: "loras", remedy: "Start gateway and denoisers with --adapters, or leave loras out.")
+        }
         let order = ["prompt_embeds", "negative_prompt_embeds", "condition_latents", "init_latents", "state"]
         return TaskSpecification(
             name: "denoise", stage: StageName.denoiser.rawValue, model: traits.digest,
             parameters: try CanonicalJSON.encode(parameters),
             inputs: order.compactMap { name in sources.inputs[name].map { TaskInput(name: name, source: $0) } },
-            durableOutputs: true)
+            durableOutputs: true, affinity: parameters.affinity)
     }
 
     /// Frames are large and quickly made again: they stay in the decoder's memory unless they are the job's result.

@@ -64,6 +64,8 @@ package struct RequestDraft: Sendable, Hashable {
     package var stepsUntil: Int?
     /// Decoders that may share the decode.
     package var decodeWorkers: Int?
+    /// Adapters of the transformer, by name in the server's folder.
+    package var loras: [AdapterUse]?
     /// A file that came with the request.
     package var attachment: AttachedFile?
 
@@ -75,7 +77,7 @@ package struct RequestDraft: Sendable, Hashable {
         "num_inference_steps", "guidance_scale", "use_dynamic_cfg", "scheduler", "seed", "dtype", "container",
         "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames",
         "init_latents", "step_cache", "step_cache_threshold", "step_cache_range", "image", "video", "control_video",
-        "fit", "strength", "image_latent_scale", "source_fps", "steps_until", "decode_workers",
+        "fit", "strength", "image_latent_scale", "source_fps", "steps_until", "decode_workers", "loras",
     ]
 
     /// Reads one JSON object; `body_not_json` when it is none. A null leaves the field's default.
@@ -143,6 +145,7 @@ package struct RequestDraft: Sendable, Hashable {
         case "strength": strength = try value.number(name)
         case "image_latent_scale": imageLatentScale = try value.number(name)
         case "seed": seed = try value.seed(name)
+        case "loras": loras = try value.adapters(name)
         default: throw Self.unknown(name)
         }
     }

@@ -11,6 +11,10 @@ package enum RequestLimits {
     package static let stepCacheThreshold = 1.0
     /// Steps that may share one attention.
     package static let stepCacheRange = 2...10
+    /// Adapters of one request.
+    package static let adapters = 8
+    /// What an adapter's scale may be multiplied by.
+    package static let adapterWeight = -10.0...10.0
     /// Seconds of video that `seconds` may ask for.
     package static let seconds = 1...1024
     /// Decoders that share one decode.

@@ -46,7 +46,7 @@ extension RequestDraft {
             strength: try checkedStrength(conditioning, steps: steps),
             imageLatentScale: try checkedImageLatentScale(conditioning, traits),
             stepsUntil: try checkedStepsUntil(conditioning, steps: steps), decodeWorkers: try checkedDecodeWorkers(),
-            notes: notes)
+            loras: try checkedAdapters(), notes: notes)
     }
 
     // MARK: Text

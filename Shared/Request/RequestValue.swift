@@ -12,8 +12,8 @@ package enum RequestValue: Sendable, Hashable, Decodable {
     case string(String)
     /// A form field or command-line value, whose type the field decides.
     case text(String)
-    /// A JSON array or object, which no field takes.
-    case composite
+    case list([RequestValue])
+    case object([String: RequestValue])
 
     package init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
@@ -29,8 +29,10 @@ package enum RequestValue: Sendable, Hashable, Decodable {
             self = .number(value)
         } else if let value = try? container.decode(String.self) {
             self = .string(value)
+        } else if let value = try? container.decode([RequestValue].self) {
+            self = .list(value)
         } else {
-            self = .composite
+            self = .object(try container.decode([String: RequestValue].self))
         }
     }
 
@@ -44,11 +46,11 @@ package enum RequestValue: Sendable, Hashable, Decodable {
         case .number(let value): return "\(value)"
         case .string(let value), .text(let value):
             return value.count > 80 ? "\"\(value.prefix(80))…\"" : "\"\(value)\""
-        case .composite: return "a list or an object"
+        case .list, .object: return "a list or an object"
         }
     }
 
-    private func wrongType(_ field: String, _ expected: String) -> Failure {
+    func wrongType(_ field: String, _ expected: String) -> Failure {
         Failure(
             "wrong_type", "\(field) is \(summary), but must be \(expected).", field: field,
             remedy: "Give \(expected), or leave the field out for its default.")

@@ -47,14 +47,17 @@ package struct DenoiseParameters: Sendable, Hashable, Codable {
     package var strength: Double?
     /// How many steps are done before the run stops, with its state as one more output; nil: all.
     package var stepsUntil: Int?
+    /// Adapters with the digests of their files; nil for none.
+    package var loras: [AdapterUse]?
 
     package init(
         width: Int, height: Int, numFrames: Int, numInferenceSteps: Int, guidanceScale: Double, useDynamicCFG: Bool,
         scheduler: SamplerKind, seed: UInt64, dtype: Precision, allowUnsafeStepCount: Bool = false,
         keepStepLatents: Bool = false, stepCache: StepCacheMethod? = nil, stepCacheThreshold: Double? = nil,
         stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, conditioning: Conditioning? = nil,
-        strength: Double? = nil, stepsUntil: Int? = nil
+        strength: Double? = nil, stepsUntil: Int? = nil, loras: [AdapterUse]? = nil
     ) {
+        self.loras = loras
         self.width = width
         self.height = height
         self.numFrames = numFrames
