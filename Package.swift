@@ -178,8 +178,8 @@ targets += service("Broker", ["Bus", "Work", "Ledger", "Wire", "Runtime", loggin
 targets += service(
     "Gateway",
     [
-        "Bus", "Wire", "Tensor", "Media", "Request", "Checkpoint", "DemoModel", "Runtime", hummingbird, nioCore,
-        logging, serviceLifecycle,
+        "Bus", "Wire", "Tensor", "Media", "Request", "Checkpoint", "Model", "DemoModel", "Runtime", hummingbird,
+        nioCore, logging, serviceLifecycle,
     ])
 targets += service("PromptUpsampler", ["Stage", "Request", "Tensor"])
 targets += service("TextEncoder", ["Stage", "Model", "Text", "Compute", "Checkpoint", "Request", "Tensor", "Wire"])

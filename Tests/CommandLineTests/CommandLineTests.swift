@@ -50,6 +50,34 @@ struct ArgumentsTests {
         #expect(throws: (any Error).self) { try SubmitCommand.parse(["a boat", "--deadline", "soon"]) }
     }
 
+    @Test("an adapter is a name with a weight behind a colon, or a file that has colons itself") func loraOption()
+        throws
+    {
+        let video = try GenerateCommand.parse(["a boat", "--lora", "style:0.5", "--lora", "people/anna"]).video
+        #expect(video.lora.map(\.name) == ["style", "people/anna"] && video.lora.map(\.weight) == [0.5, 1])
+        let fields = try #require(video.fields()["loras"] as? [[String: any Sendable]])
+        #expect(fields[0]["name"] as? String == "style" && fields[0]["weight"] as? Double == 0.5)
+        #expect(try SubmitCommand.parse(["a boat"]).video.fields()["loras"] == nil)
+        #expect(LoraOption(argument: "style:-2")?.weight == -2 && LoraOption(argument: "a:b:1e-1")?.name == "a:b")
+        for wrong in ["style:nan", "style:inf", "style:x", "style:", "style:0.5x"] {
+            #expect(LoraOption(argument: wrong) == nil, "\(wrong)")
+        }
+        let path = FileManager.default.temporaryDirectory.path + "/zoetrope-\(UUID().uuidString):0.5"
+        try Data().write(to: URL(fileURLWithPath: path))
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        #expect(LoraOption(argument: path) == LoraOption(argument: path + ":1"))
+    }
+
+    @Test("the folder of adapters goes to the gateway and the denoisers, and to nobody else") func adaptersFolder() {
+        var plan = ClusterPlan(
+            model: "m", runDirectory: "/r", dataDirectory: "/d", gateway: ListenAddress(host: "127.0.0.1", port: 1))
+        #expect(!plan.members.contains { $0.arguments.contains("--adapters") })
+        plan.adapters = "/loras"
+        plan.workers = ["denoiser": 2]
+        let names = plan.members.filter { $0.arguments.suffix(20).joined(separator: " ").contains("--adapters /loras") }
+        #expect(names.map(\.name) == ["gateway", "denoiser-1", "denoiser-2"])
+    }
+
     @Test("a status says when the deadline is, and how long until then") func deadlineLine() throws {
         func line(_ fields: String, status: String = "queued") throws -> String? {
             let json = #"{"id": "v", "status": "\#(status)"\#(fields)}"#

@@ -24,14 +24,15 @@ struct GatewayFixture {
     /// - Parameter conditioning: what the model wants its videos to begin with.
     init(
         service: FakeJobService = FakeJobService(), administration: AdminGate = .open,
-        keepAlive: Duration = .seconds(15), conditioning: Conditioning = .text
+        keepAlive: Duration = .seconds(15), conditioning: Conditioning = .text, adapters: AdapterLibrary? = nil
     ) throws {
         self.service = service
         var traits = try ModelTraits(folder: ModelFolder(path: DemoModel.path()), digest: Self.modelDigest)
         traits.conditioning = conditioning
         self.traits = traits
         gateway = Gateway(
-            service: service, traits: traits, administration: administration, keepAlive: keepAlive)
+            service: service, traits: traits, administration: administration, keepAlive: keepAlive,
+            adapters: adapters)
     }
 
     /// Sends requests to the routes themselves, with no socket between.

@@ -37,6 +37,8 @@ package struct ClusterPlan: Sendable {
     package var bus: SecureBus?
     /// Whether text features are kept beside the ledger for later prompts.
     package var keepsEmbeddings = false
+    /// Folder of the adapters that requests may name; nil for none.
+    package var adapters: String?
 
     /// Less than the time the supervisor gives a process to end.
     private static let workerArguments = ["--shutdown-grace", "8"]
@@ -98,6 +100,7 @@ package struct ClusterPlan: Sendable {
         var members = brokers(common, dataPort: dataPort())
         var frontDoor = common + brokerArguments + ["--listen", "\(gateway)", "--model", model]
         if insecure { frontDoor.append("--insecure") }
+        frontDoor += adapterArguments
         members.append(Member(name: "gateway", executable: "zoetrope-gateway", arguments: frontDoor))
         for stage in Self.stages {
             for number in 1...(workerCounts[stage] ?? 1) {
@@ -105,6 +108,7 @@ package struct ClusterPlan: Sendable {
                     common + holding + brokerArguments + ["--name", "\(stage)-\(number)"] + Self.workerArguments
                 arguments += busArguments + dataPort()
                 if stage != "video-muxer" { arguments += ["--model", model] }
+                if stage == "denoiser" { arguments += adapterArguments }
                 if stage == "text-encoder", keepsEmbeddings {
                     arguments += ["--embedding-cache", dataDirectory + "/embeddings"]
                 }
@@ -125,6 +129,8 @@ package struct ClusterPlan: Sendable {
         }
         return members
     }
+
+    private var adapterArguments: [String] { adapters.map { ["--adapters", $0] } ?? [] }
 
     /// How workers reach the broker, where that is not by its local socket, and others reach them.
     private var busArguments: [String] {

@@ -44,6 +44,9 @@ package struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "Folder for input_ids, prompt_embeds, latents of every step, latents and frames as safetensors.")
     package var saveIntermediates: String?
 
+    @Option(help: "Folder of adapters that --lora names. [default: --lora names files and folders anywhere]")
+    package var adapters: String?
+
     @Option(help: "Threads a worker uses. [default: one for each CPU it may use]")
     package var threads: Int?
 
@@ -89,6 +92,8 @@ package struct GenerateCommand: AsyncParsableCommand {
             fields["keep_float_frames"] = true
         }
         if initLatents != nil { fields["init_latents"] = "" }
+        let adapters = try LocalAdapters(video.lora, folder: adapters, model: folder)
+        fields["loras"] = adapters.field
         let media = try MediaFiles(video)
         for field in media.fields { fields[field] = "" }
         let request = try RequestDraft(json: JSONSerialization.data(withJSONObject: fields))
@@ -98,7 +103,7 @@ package struct GenerateCommand: AsyncParsableCommand {
         }
         fields["seed"] = request.seed
 
-        try await withCluster(folder, cpus) { [fields] plan, supervisor in
+        try await withCluster(folder, cpus, adapters) { [fields] plan, supervisor in
             try await GenerateRun(
                 plan: plan, supervisor: supervisor, request: request, traits: traits, fields: fields, files: files,
                 latents: latents, media: media, intermediates: saveIntermediates, deadline: deadline, began: began
@@ -108,7 +113,8 @@ package struct GenerateCommand: AsyncParsableCommand {
 
     /// Runs `body` with a cluster of its own, which it starts, and which is stopped whatever happens.
     private func withCluster(
-        _ folder: ModelFolder, _ cpus: CPUChoice?, _ body: (ClusterPlan, ClusterSupervisor) async throws -> Void
+        _ folder: ModelFolder, _ cpus: CPUChoice?, _ adapters: LocalAdapters,
+        _ body: (ClusterPlan, ClusterSupervisor) async throws -> Void
     ) async throws {
         let workspace = try Workspace.temporary()
         var plan = ClusterPlan(
@@ -122,6 +128,12 @@ package struct GenerateCommand: AsyncParsableCommand {
         plan.logLevel = logging.logLevel
         plan.logFormat = logging.logFormat
         plan.keepsEmbeddings = true
+        do {
+            plan.adapters = try adapters.folder(at: workspace.root + "/adapters")
+        } catch {
+            workspace.remove()
+            throw error
+        }
         let supervisor = ClusterSupervisor(plan: plan, logFolder: workspace.logs) { Console.note($0) }
         do {
             try await Interruption.stopping(supervisor) { try await body(plan, supervisor) }
@@ -165,6 +177,8 @@ extension GenerateCommand {
         var fields = video.fields()
         fields["container"] = container
         if upsampler.arguments != nil { fields["upsample_prompt"] = true }
+        let adapters = try LocalAdapters(video.lora, folder: adapters, model: folder)
+        fields["loras"] = adapters.field
         var checked = fields
         for field in media.fields { checked[field] = "" }
         for prompt in Set(batch.items.map(\.prompt)) {
@@ -172,7 +186,7 @@ extension GenerateCommand {
             _ = try RequestDraft(json: JSONSerialization.data(withJSONObject: checked))
                 .resolved(for: traits, sourceFrames: try media.clipFrames(rate: video.sourceFps))
         }
-        try await withCluster(folder, cpus) { [fields] plan, supervisor in
+        try await withCluster(folder, cpus, adapters) { [fields] plan, supervisor in
             try await BatchRun(
                 plan: plan, supervisor: supervisor, items: batch.items, fields: fields, media: media,
                 folder: destination

@@ -81,6 +81,9 @@ package struct GenerationOptions: ParsableArguments {
     @Option(help: "What the latents of --image are multiplied by. [default: the model's]")
     package var imageLatentScale: Double?
 
+    @Option(help: "LoRA adapter, NAME or NAME:WEIGHT; repeatable. A file or folder, or a name in --adapters.")
+    package var lora: [LoraOption] = []
+
     package init() {}
 
     /// The files that the request begins with, by the name of their field.
@@ -113,6 +116,9 @@ package struct GenerationOptions: ParsableArguments {
         fields["strength"] = strength
         fields["source_fps"] = sourceFps
         fields["image_latent_scale"] = imageLatentScale
+        if !lora.isEmpty {
+            fields["loras"] = lora.map { ["name": $0.name, "weight": $0.weight] as [String: any Sendable] }
+        }
         if useDynamicCfg { fields["use_dynamic_cfg"] = true }
         if upsamplePrompt { fields["upsample_prompt"] = true }
         if allowUnsafeSteps { fields["allow_unsafe_steps"] = true }

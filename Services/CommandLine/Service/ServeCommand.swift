@@ -40,6 +40,9 @@ package struct ServeCommand: AsyncParsableCommand {
     @Option(help: "Brokers, each with jobs of its own; when one dies the others go on. [from 1 to 8]")
     package var cells = 1
 
+    @Option(help: "Folder of the LoRA adapters that requests may name. [default: they may name none]")
+    package var adapters: String?
+
     @Flag(help: "Let the gateway listen beyond loopback; it has no keys and no encryption.")
     package var insecure = false
 
@@ -95,6 +98,7 @@ package struct ServeCommand: AsyncParsableCommand {
             plan.bus = bus
         }
         plan.keepsEmbeddings = true
+        plan.adapters = adapters
         plan.logLevel = logging.logLevel
         plan.logFormat = logging.logFormat
         let supervisor = ClusterSupervisor(plan: plan, logFolder: nil) { Console.note($0) }

@@ -7,13 +7,20 @@ import Tensor
 
 /// The denoising steps of one job and everything that changes from step to step.
 struct DenoiseLoop {
+    /// What the steps are made with: digest of the model, name of the arithmetic, identity of the adapters.
+    struct Origin: Sendable {
+        let model: String
+        let numerics: String
+        let adapters: String
+    }
+
     let session: DenoisingSession
     let parameters: DenoiseParameters
     /// `[1, F, C, h, w]` float32.
     private(set) var latents: Tensor
     /// The latents after each step of this attempt, where they are to be kept.
     private(set) var history: [Tensor] = []
-    private let origin: (model: String, numerics: String)
+    private let origin: Origin
     /// Steps that were computed in full, those of earlier attempts included.
     private(set) var computedSteps = 0
     private var sampler: Sampler
@@ -27,10 +34,10 @@ struct DenoiseLoop {
 
     /// Begins with `initialLatents`, or with noise from the job's seed (`prepare_latents`; both samplers want it at scale 1).
     ///
-    /// - Parameter origin: digest of the model and name of the arithmetic, for checkpoints.
+    /// - Parameter origin: for checkpoints.
     init(
         session: DenoisingSession, parameters: DenoiseParameters, sampler: Sampler, size: LatentSize,
-        initialLatents: Tensor?, condition: LatentCondition?, origin: (model: String, numerics: String)
+        initialLatents: Tensor?, condition: LatentCondition?, origin: Origin
     ) throws(Failure) {
         self.origin = origin
         checkpoints = CheckpointPolicy(isGrowing: parameters.keepStepLatents)
@@ -44,8 +51,8 @@ struct DenoiseLoop {
         cache = try parameters.transformerCache.map(session.stepCache) ?? .off
     }
 
-    /// Takes over the state an earlier attempt saved. Fails with `checkpoint_unusable` when it belongs to other latents or
-    /// another model, or lacks the steps that are to be kept.
+    /// Takes over the state an earlier attempt saved. Fails with `checkpoint_unusable` when it belongs to other latents, another
+    /// model or other adapters, or lacks the steps that are to be kept.
     mutating func restore(_ checkpoint: DenoiseCheckpoint) throws(Failure) {
         guard checkpoint.latents.shape == latents.shape, checkpoint.latents.dtype == .float32,
             checkpoint.completedSteps <= sampler.timesteps.count
@@ -60,6 +67,11 @@ struct DenoiseLoop {
                 "checkpoint_unusable",
                 "it was made by model \(checkpoint.model.prefix(12)), not "
                     + "\(origin.model.prefix(12))", field: "checkpoint")
+        }
+        guard checkpoint.adapters == origin.adapters else {
+            throw Failure(
+                "checkpoint_unusable", "it was made with other adapters, or with other weights of them",
+                field: "checkpoint")
         }
         guard !parameters.keepStepLatents || checkpoint.history.count == checkpoint.completedSteps else {
             throw Failure(
@@ -130,6 +142,7 @@ struct DenoiseLoop {
         state.history = history
         state.model = origin.model
         state.numerics = origin.numerics
+        state.adapters = origin.adapters
         return state
     }
 

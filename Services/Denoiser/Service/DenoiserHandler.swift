@@ -21,15 +21,22 @@ package struct DenoiserHandler: StageHandler {
     private let folder: ModelFolder
     private let backend: any Backend
     private let budget: MemoryBudget
-    private let transformers = LoadedOnce<Precision, Transformer3D>()
+    private let adapters: AdapterLibrary?
+    private let transformers = TransformerVariants()
 
     package var numerics: String { backend.numerics }
 
     package var isResumable: Bool { true }
 
+    package var warm: [String] { transformers.warm }
+
     /// Opens the weight files; weights are read when the first job comes. Fails with `pipeline_unsupported` for a
-    /// checkpoint that reads more than latents and one condition of as many channels.
-    package init(folder: ModelFolder, backend: any Backend, budget: MemoryBudget) throws(Failure) {
+    /// checkpoint that reads more than latents and one condition of as many channels, and with `adapters_folder_missing`.
+    ///
+    /// - Parameter adapters: the folder of adapters that jobs may name; nil where they may name none.
+    package init(
+        folder: ModelFolder, backend: any Backend, budget: MemoryBudget, adapters: String? = nil
+    ) throws(Failure) {
         let config = folder.transformer
         guard [config.outChannels, 2 * config.outChannels].contains(config.inChannels) else {
             throw Failure(
@@ -41,6 +48,8 @@ package struct DenoiserHandler: StageHandler {
         self.folder = folder
         self.backend = backend
         self.budget = budget
+        let shapes = Transformer3D.expectedWeights(config)
+        self.adapters = try adapters.map { path throws(Failure) in try AdapterLibrary(path: path, shapes: shapes) }
         modelDigest = try folder.digest()
         let native = LatentSize(
             frames: config.sampleLatentFrames, channels: config.outChannels, height: config.sampleHeight,
@@ -54,14 +63,18 @@ package struct DenoiserHandler: StageHandler {
     package func run(_ task: StageTask) async throws(Failure) -> StageResult {
         let parameters = try task.parameters(DenoiseParameters.self)
         let size = LatentSize(parameters, folder: folder)
-        try checkMemory(parameters, size)
+        let stack = try adapterStack(parameters)
+        let needed = try checkMemory(parameters, size)
         let prompts = try await promptFeatures(task, guided: parameters.guidanceScale > 1)
         let given = try await task.optionalInput("init_latents", size.expectation)
         let condition = try await condition(task, parameters, size)
         let sampler = try Sampler(
             kind: parameters.scheduler, config: folder.scheduler, numInferenceSteps: parameters.numInferenceSteps,
             allowUnsafe: parameters.allowUnsafeStepCount, strength: parameters.strength)
-        let transformer = try transformers.value(for: parameters.dtype) { () throws(Failure) -> Transformer3D in
+        let limit = budget.limit
+        let transformer = try transformers.transformer(
+            parameters.dtype, stack, affinity: parameters.affinity, hasRoom: { needed + $0 <= limit }
+        ) { () throws(Failure) -> Transformer3D in
             try Transformer3D(
                 folder: folder, backend: backend, dtype: parameters.dtype.dtype,
                 precision: parameters.dtype.transformerWeights)
@@ -71,9 +84,12 @@ package struct DenoiserHandler: StageHandler {
             timesteps: sampler.timesteps, condition: condition?.joined(size))
 
         var result = StageResult()
+        for entry in stack.entries { result.note(Self.note(entry)) }
         var loop = try DenoiseLoop(
             session: session, parameters: parameters, sampler: sampler, size: size, initialLatents: given,
-            condition: condition, origin: (modelDigest, numerics))
+            condition: condition,
+            origin: DenoiseLoop.Origin(
+                model: modelDigest, numerics: numerics, adapters: (parameters.loras ?? []).identity))
         if let state = try await task.optionalInput("state", .bytes) {
             try loop.restore(DenoiseCheckpoint(decoding: state))
         }
@@ -90,6 +106,30 @@ package struct DenoiserHandler: StageHandler {
             result.add("latents_steps", Tensor.concatenated(loop.history.map { $0.reshaped([1] + $0.shape) }))
         }
         return result
+    }
+
+    /// The job's adapters, of exactly the contents that it was submitted with. Fails with `adapters_unavailable` and the
+    /// codes of `AdapterLibrary`.
+    private func adapterStack(_ parameters: DenoiseParameters) throws(Failure) -> AdapterStack {
+        guard let uses = parameters.loras, !uses.isEmpty else { return .none }
+        guard let adapters else {
+            throw Failure(
+                "adapters_unavailable", "The job names adapters, and this denoiser has no folder of them.",
+                field: "loras", remedy: "Start it with --adapters.", retry: .otherWorker)
+        }
+        var entries: [AdapterStack.Entry] = []
+        for use in uses {
+            entries.append(
+                AdapterStack.Entry(try adapters.weights(use.name, digest: use.digest), weight: use.weight))
+        }
+        return AdapterStack(entries)
+    }
+
+    /// `lora style: rank 4, scale 0.5, weight 0.8.`
+    private static func note(_ entry: AdapterStack.Entry) -> String {
+        let ranks = entry.weights.ranks.map(String.init).joined(separator: ", ")
+        let scales = entry.weights.scales.map { "\($0)" }.joined(separator: ", ")
+        return "lora \(entry.weights.label): rank \(ranks), scale \(scales), weight \(entry.weight)."
     }
 
     /// Text features `[L, D]` in the order of diffusers' batch: negative, positive.
@@ -145,7 +185,8 @@ package struct DenoiserHandler: StageHandler {
         return notes.isEmpty ? [] : notes + ["Started over, because no checkpoint could be used."]
     }
 
-    private func checkMemory(_ parameters: DenoiseParameters, _ size: LatentSize) throws(Failure) {
+    /// Bytes that the job needs with one network; fails with `memory_insufficient`.
+    private func checkMemory(_ parameters: DenoiseParameters, _ size: LatentSize) throws(Failure) -> Int {
         let dtype = parameters.dtype.dtype
         let weights = try folder.weightBytes(.transformer, dtype: dtype)
         let activations = size.activationBytes(
@@ -155,5 +196,6 @@ package struct DenoiserHandler: StageHandler {
         try budget.check(
             weights + activations + kept,
             for: "denoising \(parameters.width)×\(parameters.height), \(parameters.numFrames) frames")
+        return weights + activations + kept
     }
 }

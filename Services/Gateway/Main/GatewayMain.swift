@@ -4,6 +4,7 @@ import Checkpoint
 import DemoModel
 import Failure
 import GatewayService
+import Model
 import NIOCore
 import Request
 import Runtime
@@ -33,6 +34,9 @@ struct GatewayCommand: AsyncParsableCommand {
     @Option(help: "The model's digest where its weights are not at hand; zoetrope models inspect prints it.")
     var modelDigest: String?
 
+    @Option(help: "Folder of the LoRA adapters that requests may name. Default: they may name none.")
+    var adapters: String?
+
     @OptionGroup var keys: KeyOptions
 
     @Option(help: "File with the token that administrators show (zoetrope keys token); needed to drain with keys.")
@@ -59,6 +63,9 @@ struct GatewayCommand: AsyncParsableCommand {
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
         let traits = try ModelTraits(folder: folder, digest: modelDigest)
         let administration = try adminGate(isKeyed: brokers.contains { $0.credentials != nil })
+        let library = try adapters.map { (path) throws(Failure) in
+            try AdapterLibrary(path: path, shapes: Transformer3D.expectedWeights(folder.transformer))
+        }
         let loop = try BusLoop(name: "gateway")
         let services = brokers.map {
             BusJobService(
@@ -70,7 +77,8 @@ struct GatewayCommand: AsyncParsableCommand {
             })
         let service: any JobService = brokers.count == 1 && brokers[0].cell == nil ? services[0] : cells
         if brokers.count > 1 { Task { await cells.begin() } }
-        let gateway = Gateway(service: service, traits: traits, administration: administration)
+        let gateway = Gateway(
+            service: service, traits: traits, administration: administration, adapters: library)
         let application = gateway.application(listen: address, logger: logger)
         do {
             try await Lifecycle.run([application, DescriptorWatch(logger: logger)], logger: logger)

@@ -1,3 +1,4 @@
+package import Checkpoint
 package import Hummingbird
 package import Logging
 package import Request
@@ -9,15 +10,18 @@ package struct Gateway: Sendable {
     private let traits: ModelTraits
     private let administration: AdminGate
     private let keepAlive: Duration
+    private let shelf: AdapterShelf
 
     /// - Parameters:
     ///   - traits: the served model, which requests are checked against.
     ///   - administration: who may drain workers and handle dead jobs.
     ///   - keepAlive: the interval of comments in event streams.
+    ///   - adapters: the folder of adapters that requests may name; nil where they may name none.
     package init(
         service: any JobService, traits: ModelTraits, administration: AdminGate = .open,
-        keepAlive: Duration = .seconds(15)
+        keepAlive: Duration = .seconds(15), adapters: AdapterLibrary? = nil
     ) {
+        shelf = AdapterShelf(adapters)
         self.service = service
         self.traits = traits
         self.administration = administration
@@ -31,7 +35,8 @@ package struct Gateway: Sendable {
         router.middlewares.add(CountingMiddleware(metrics: metrics))
         router.middlewares.add(ErrorMiddleware())
         router.middlewares.add(OriginMiddleware())
-        VideoRoutes(service: service, traits: traits, metrics: metrics).add(to: router)
+        VideoRoutes(service: service, traits: traits, metrics: metrics, shelf: shelf).add(to: router)
+        LoraRoutes(shelf: shelf).add(to: router)
         ContentRoute(service: service).add(to: router)
         TensorRoutes(service: service).add(to: router)
         MediaRoute(service: service).add(to: router)

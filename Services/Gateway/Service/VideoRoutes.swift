@@ -11,8 +11,10 @@ struct VideoRoutes: Sendable {
     let traits: ModelTraits
     let metrics: GatewayMetrics
     private let sources: SourceFrames
+    private let shelf: AdapterShelf
 
-    init(service: any JobService, traits: ModelTraits, metrics: GatewayMetrics) {
+    init(service: any JobService, traits: ModelTraits, metrics: GatewayMetrics, shelf: AdapterShelf) {
+        self.shelf = shelf
         self.service = service
         self.traits = traits
         self.metrics = metrics
@@ -48,6 +50,7 @@ struct VideoRoutes: Sendable {
         var generation = try HTTPFailure.badRequest { () throws(Failure) in
             try draft.resolved(for: traits, sourceFrames: kind == .image ? nil : source?.frames.shape[0])
         }
+        generation = try await shelf.resolved(generation)
         generation.notes += source?.notes ?? []
         let available = generation.upsamplePrompt ? try await upsamplerAvailable() : true
         let headers = try SubmissionHeaders(request.headers)
