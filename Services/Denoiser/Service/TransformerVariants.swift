@@ -6,7 +6,7 @@ import Synchronization
 /// The transformers that a denoiser holds: one a precision, and copies with other adapters where memory allows.
 ///
 /// A copy shares with the others every weight that its adapters leave alone. Where there is no room for one, the network
-/// that is there is merged with the new adapters in place, part by part (ADR 0014). Loading and merging happen under a
+/// that is there is merged with the new adapters in place, part by part (ADR 0015). Loading and merging happen under a
 /// lock, on compute threads; `warm` never waits for it.
 final class TransformerVariants: Sendable {
     private struct Variant {
