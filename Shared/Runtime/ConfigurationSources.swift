@@ -1,6 +1,13 @@
 package import Failure
 import FoundationEssentials
 
+/// A command some of whose options say what one run is to do. Environment and files cannot set those: a
+/// `ZOETROPE_BROKER` that tells workers where the broker is must not make `drain` drain it.
+package protocol ActingCommand {
+    /// Their long names, without dashes.
+    static var actions: Set<String> { get }
+}
+
 /// Joins the three sources of a service's settings: configuration file < environment < flags.
 ///
 /// The long flags a command understands are the only list of settings there is: `--data-port 7711` on the command line,
@@ -9,8 +16,10 @@ package struct ConfigurationSources: Sendable {
     /// Long flag names without dashes; the value says whether the flag takes a value.
     private let options: [String: Bool]
 
-    /// - Parameter helpMessage: the command's full help, from which the flags are read.
-    package init(helpMessage: String) {
+    /// - Parameters:
+    ///   - helpMessage: the command's full help, from which the flags are read.
+    ///   - actions: options that are no settings, see ``ActingCommand``.
+    package init(helpMessage: String, except actions: Set<String> = []) {
         var options: [String: Bool] = [:]
         for line in helpMessage.split(separator: "\n") where line.hasPrefix("  ") {
             let declaration = line.drop { $0 == " " }
@@ -23,7 +32,7 @@ package struct ConfigurationSources: Sendable {
                 if !word.hasSuffix(",") { break }
             }
         }
-        self.options = options
+        self.options = options.filter { !actions.contains($0.key) }
     }
 
     /// The arguments to parse: `arguments` preceded by what the environment and the file add and flags do not override.

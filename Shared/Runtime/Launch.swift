@@ -82,7 +82,8 @@ package enum Launch {
         }
         let help =
             depth == 0 ? command.helpMessage(includeHidden: true) : command.helpMessage(for: leaf, includeHidden: true)
-        let merged = try ConfigurationSources(helpMessage: help).merged(
+        let actions = (leaf as? any ActingCommand.Type)?.actions ?? []
+        let merged = try ConfigurationSources(helpMessage: help, except: actions).merged(
             arguments: Array(arguments[depth...]), environment: ProcessInfo.processInfo.environment)
         return arguments[..<depth] + merged
     }

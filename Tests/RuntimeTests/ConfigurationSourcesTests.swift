@@ -55,6 +55,14 @@ struct ConfigurationSourcesTests {
         }
     }
 
+    @Test("an option that says what one run does is left to the command line") func actions() throws {
+        let sources = ConfigurationSources(helpMessage: Probe.helpMessage(includeHidden: true), except: ["insecure"])
+        let variables = ["ZOETROPE_INSECURE": "tcp://a:1", "ZOETROPE_SLOTS": "3"]
+        let merged = try sources.merged(arguments: ["--insecure"], environment: variables)
+        #expect(merged == ["--slots", "3", "--insecure"])
+        #expect(try sources.merged(arguments: [], environment: variables) == ["--slots", "3"])
+    }
+
     @Test("variables of other services and false flags change nothing") func foreignVariables() throws {
         let probe = try parsed([], ["ZOETROPE_OTHER": "1", "ZOETROPE_INSECURE": "0"])
         #expect(!probe.insecure)

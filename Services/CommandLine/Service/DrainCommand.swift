@@ -1,8 +1,11 @@
 package import ArgumentParser
 import Failure
+package import Runtime
 
 /// `zoetrope drain WORKER`: lets workers finish and leave, or a broker take no new jobs.
-package struct DrainCommand: AsyncParsableCommand {
+package struct DrainCommand: AsyncParsableCommand, ActingCommand {
+    package static let actions: Set<String> = ["all-of", "broker", "cell", "list", "resume"]
+
     package static let configuration = CommandConfiguration(
         commandName: "drain", abstract: "Empty a worker, so that it ends without costing a job anything.",
         discussion: """
