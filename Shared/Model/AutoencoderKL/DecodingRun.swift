@@ -38,12 +38,17 @@ package struct DecodingRun: Sendable {
 
     /// The next frames `[t, H, W, 3]` float32 in [0, 1], or nil after the last. Fails with `numeric_fault`.
     package mutating func next() throws(Failure) -> Tensor? {
+        try nextPixels()?.scaled(by: 0.5, plus: 0.5, clampedTo: 0...1)
+    }
+
+    /// As `next`, but as the network gives them: about −1 … 1.
+    mutating func nextPixels() throws(Failure) -> Tensor? {
         guard chunksDone < chunks.count else { return nil }
         caches.isLastChunk = chunksDone == chunks.count - 1
         let pixels = try decoder.chunk(latents.rows(chunks[chunksDone]), slab: slab, caches: &caches)
         // Before the clamp, which would hide infinities.
         try pixels.requireFinite("Chunk \(chunksDone) of the decoded video", field: "frames")
         chunksDone += 1
-        return pixels.scaled(by: 0.5, plus: 0.5, clampedTo: 0...1)
+        return pixels
     }
 }
