@@ -124,6 +124,13 @@ extension BrokerState {
             return true
         }
         leases[fail.lease.task] = nil
+        // What else was in the memory of workers that are gone is made again in the same round.
+        for name in Set(task.producers).subtracting(producers).sorted() {
+            guard let other = job.task(name), other.state == .done, !other.specification.durableOutputs,
+                let session = other.session, workers[session] == nil
+            else { continue }
+            producers.append(name)
+        }
         commit(.outputsLost(OutputLoss(job: job.job, producers: producers, consumer: fail.lease)), now: now)
         return true
     }

@@ -11,14 +11,14 @@ struct Workload: Sendable, Hashable {
 /// What the scheduler reads from a task's parameters, once: it is JSON, and every beat asks.
 struct TaskCost: Sendable {
     private struct Parameters: Decodable {
-        enum CodingKeys: CodingKey { case width, height, numFrames, numInferenceSteps, dtype }
+        enum CodingKeys: CodingKey { case width, height, pixels, numFrames, numInferenceSteps, dtype }
 
         var sizes: [Double]
         var precision: String?
 
         init(from decoder: any Decoder) throws {
             let container = try decoder.container(keyedBy: CodingKeys.self)
-            sizes = [.width, .height, .numFrames, .numInferenceSteps].compactMap { key in
+            sizes = [.width, .height, .pixels, .numFrames, .numInferenceSteps].compactMap { key in
                 try? container.decodeIfPresent(Double.self, forKey: key)
             }
             precision = try? container.decodeIfPresent(String.self, forKey: .dtype)
@@ -39,7 +39,7 @@ struct TaskCost: Sendable {
 /// How long stages take, learned from finished tasks: the mean time per unit of cost for each (stage, model).
 ///
 /// The broker does not know what a stage's parameters mean. It looks only for numbers whose product every stage's work
-/// grows with (`width`, `height`, `numFrames`, `numInferenceSteps`) and takes a task without them as one unit.
+/// grows with (`width`, `height`, `pixels`, `numFrames`, `numInferenceSteps`) and takes a task without them as one unit.
 struct Durations: Sendable {
     private struct Key: Hashable { var stage: String; var model: String }
     private struct Mean { var millisecondsPerCost: Double; var count: Int }

@@ -187,18 +187,25 @@ extension WorkIndex.Part {
         tenant = job.key.tenant
         place = WorkIndex.Place(pressingDeadline: pressingDeadline, ordinal: job.ordinal, job: job.job)
         isUnderWay = job.state == .running
+        // What many parts make is read once.
+        var awaited: Set<String> = []
         for (position, task) in job.tasks.enumerated() {
             switch task.state {
             case .ready:
                 let lane = WorkIndex.Lane(
                     stage: task.specification.stage, model: task.specification.model,
-                    consumer: task.checkpoint == nil ? job.consumer(of: task.specification) : nil)
+                    consumer: task.checkpoint == nil && !job.isPartOfBegun(task.specification)
+                        ? job.consumer(of: task.specification) : nil)
                 let candidate = WorkIndex.Candidate(
                     pressingDeadline: pressingDeadline, isUnderWay: isUnderWay, ordinal: job.ordinal,
                     position: position, job: job.job)
                 ready.append(WorkIndex.ReadyTask(lane: lane, candidate: candidate))
             case .leased:
-                if let stage = job.consumer(of: task.specification) { coming.append(stage) }
+                if let reader = job.reader(of: task.specification)?.specification,
+                    awaited.insert(reader.name).inserted
+                {
+                    coming.append(reader.stage)
+                }
             default: break
             }
         }
