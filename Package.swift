@@ -166,7 +166,9 @@ var targets: [Target] = [
             hummingbird, hummingbirdTesting, nioCore, logging,
         ], exclude: ["openai_client_check.py"]),
     tests("PromptUpsampler", ["PromptUpsamplerService", "Stage", "Tensor"]),
-    tests("VideoMuxer", ["VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Tensor"]),
+    tests(
+        "VideoMuxer",
+        ["VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Model", "Checkpoint", "DemoModel", "Tensor"]),
     tests("CommandLine", ["CommandLineService", "Bus", "Wire", "Runtime", "Tensor", argumentParser]),
     tests("Fuzz", ["FuzzTargets"]),
     tests("Architecture", []),
@@ -186,7 +188,7 @@ targets += service("TextEncoder", ["Stage", "Model", "Text", "Compute", "Checkpo
 targets += service("Denoiser", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Request", "Tensor"])
 targets += service("VAEEncoder", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Request", "Tensor"])
 targets += service("VAEDecoder", ["Stage", "Bus", "Model", "Compute", "Checkpoint", "Request", "Tensor"])
-targets += service("VideoMuxer", ["Stage", "Media", "Request", "Tensor", "Runtime"])
+targets += service("VideoMuxer", ["Stage", "Media", "Model", "Checkpoint", "Request", "Tensor", "Runtime"])
 targets += service(
     "CommandLine",
     [

@@ -56,6 +56,8 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
     package var decodeWorkers: Int?
     /// Adapters of the transformer, first to last; nil for none.
     package var loras: [AdapterUse]?
+    /// Whether the autoencoder works in tiles (diffusers' `vae.enable_tiling()`); nil: no.
+    package var vaeTiling: Bool?
     /// What was decided for the user and should be seen, such as the frame count that `seconds` led to.
     package var notes: [String]
 
@@ -70,7 +72,8 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         stepCache: StepCacheMethod? = nil, stepCacheThreshold: Double? = nil,
         stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, conditioning: Conditioning? = nil,
         fit: PictureFit? = nil, strength: Double? = nil, imageLatentScale: Double? = nil,
-        stepsUntil: Int? = nil, decodeWorkers: Int? = nil, loras: [AdapterUse]? = nil, notes: [String] = []
+        stepsUntil: Int? = nil, decodeWorkers: Int? = nil, loras: [AdapterUse]? = nil, vaeTiling: Bool? = nil,
+        notes: [String] = []
     ) {
         self.loras = loras
         self.model = model
@@ -104,6 +107,7 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         self.imageLatentScale = imageLatentScale
         self.stepsUntil = stepsUntil
         self.decodeWorkers = decodeWorkers
+        self.vaeTiling = vaeTiling
         self.notes = notes
     }
 
@@ -130,10 +134,14 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         case imageLatentScale = "image_latent_scale"
         case stepsUntil = "steps_until"
         case decodeWorkers = "decode_workers"
+        case vaeTiling = "vae_tiling"
     }
 
     /// Whether the denoiser needs the embeddings of the negative prompt (diffusers: `guidance_scale > 1`).
     package var usesGuidance: Bool { guidanceScale > 1 }
+
+    /// Whether clips of more than one tile are encoded and decoded in tiles.
+    package var usesTiling: Bool { vaeTiling == true }
 
     /// Length of the clip in seconds.
     package var duration: Double { Double(numFrames) / Double(framesPerSecond) }

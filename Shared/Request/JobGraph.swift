@@ -30,7 +30,8 @@ package enum StageName: String, Sendable, Hashable, CaseIterable {
 /// | `condition` | vae-encoder | `pixels` [T,H,W,3] u8 | `condition_latents` [1,F,C,h,w] f32 |
 /// | `denoise` | denoiser | `prompt_embeds`, `negative_prompt_embeds`?, `condition_latents`?, `init_latents`?, `state`? | `latents` [1,F,C,h,w] f32, `latents_steps`? |
 /// | `decode` | vae-decoder | `latents` | `frames` [T,H,W,3] u8, `frames_float32`? [1,T,H,W,3] |
-/// | `mux` | video-muxer | `frames` | `video`, `contact_sheet`, `thumbnail` u8 |
+/// | `decode.R.C` instead, of a video in tiles | vae-decoder | `latents` | `tiles` [n] f32 or bf16 |
+/// | `mux` | video-muxer | `frames`, or `tiles.0`, `tiles.1`, … | `video`, `contact_sheet`, `thumbnail` u8 |
 package enum JobGraph {
     /// The SUBMIT for `request`.
     ///
@@ -94,9 +95,7 @@ package enum JobGraph {
             idempotencyKey: idempotencyKey,
             requestDigest: try digest(of: request, model: traits.digest, initialLatents: latents.digest),
             tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(recorded),
-            tasks: [
-                try decode(recorded, traits, latents: .blob(latents)), try mux(recorded, traits),
-            ], deadlineMilliseconds: deadlineMilliseconds)
+            tasks: try pictures(recorded, traits, latents: .blob(latents)), deadlineMilliseconds: deadlineMilliseconds)
         try checkSize(submit)
         return submit
     }
@@ -133,9 +132,8 @@ package enum JobGraph {
         var request = draft
         request.stepsUntil = nil
         request.notes.append("continued: from step \(steps) of \(source)")
-        var tasks = [try denoise(request, traits, from: DenoiseSources(stored: known))]
-        if request.outputType != .latent { tasks.append(try decode(request, traits)) }
-        if request.outputType == .video { tasks.append(try mux(request, traits)) }
+        let denoise = try denoise(request, traits, from: DenoiseSources(stored: known))
+        let tasks = [denoise] + (try pictures(request, traits))
         let submit = Submit(
             idempotencyKey: idempotencyKey,
             requestDigest: try digest(of: request, model: traits.digest, initialLatents: state.digest),
@@ -209,7 +207,8 @@ package enum JobGraph {
     private static func checkSize(_ submit: Submit) throws(Failure) {
         let parameters = submit.tasks.map(\.parameters.utf8.count)
         let total = parameters.reduce(submit.specification.utf8.count, +)
-        let room = Limits.controlFrameBytes - 4096
+        // Names, digests and places of inputs; those of many tiles come to more.
+        let room = Limits.controlFrameBytes - 4096 - 512 * max(0, submit.tasks.count - 8)
         guard submit.specification.utf8.count <= Limits.specificationBytes,
             parameters.allSatisfy({ $0 <= Limits.parameterBytes }), total <= room
         else {

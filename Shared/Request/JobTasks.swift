@@ -13,9 +13,7 @@ extension JobGraph {
         if let pixels, let kind = request.conditioning { tasks.append(try condition(kind, pixels, request, traits)) }
         tasks.append(
             try denoise(request, traits, from: DenoiseSources(request, initialLatents: initialLatents)))
-        if request.outputType != .latent { tasks.append(try decode(request, traits)) }
-        if request.outputType == .video { tasks.append(try mux(request, traits)) }
-        return tasks
+        return tasks + (try pictures(request, traits))
     }
 
     private static func upsample(_ request: GenerationRequest) throws(Failure) -> TaskSpecification {
@@ -42,7 +40,7 @@ extension JobGraph {
     ) throws(Failure) -> TaskSpecification {
         let parameters = ConditionParameters(
             dtype: request.dtype, isSampled: kind.isSampled, seed: request.seed,
-            scale: request.imageLatentScale ?? traits.latentScale)
+            scale: request.imageLatentScale ?? traits.latentScale, isTiled: request.vaeTiling)
         return TaskSpecification(
             name: "condition", stage: StageName.vaeEncoder.rawValue, model: traits.digest,
             parameters: try CanonicalJSON.encode(parameters),
@@ -95,31 +93,7 @@ extension JobGraph {
             durableOutputs: true, affinity: parameters.affinity)
     }
 
-    /// Frames are large and quickly made again: they stay in the decoder's memory unless they are the job's result.
-    static func decode(
-        _ request: GenerationRequest, _ traits: ModelTraits,
-        latents: InputSource = .task(name: "denoise", output: "latents")
-    ) throws(Failure) -> TaskSpecification {
-        let parameters = DecodeParameters(
-            dtype: request.dtype, numFrames: request.numFrames, keepFloatFrames: request.keepFloatFrames,
-            workers: request.decodeWorkers)
-        return TaskSpecification(
-            name: "decode", stage: StageName.vaeDecoder.rawValue, model: traits.digest,
-            parameters: try CanonicalJSON.encode(parameters), inputs: [TaskInput(name: "latents", source: latents)],
-            durableOutputs: request.outputType == .frames || request.keepFloatFrames)
-    }
-
-    static func mux(
-        _ request: GenerationRequest, _ traits: ModelTraits
-    ) throws(Failure) -> TaskSpecification {
-        let parameters = MuxParameters(request: request, modelDigest: traits.digest)
-        return TaskSpecification(
-            name: "mux", stage: StageName.videoMuxer.rawValue, model: "",
-            parameters: try CanonicalJSON.encode(parameters), inputs: [input("frames", of: "decode")],
-            durableOutputs: true)
-    }
-
-    private static func input(_ name: String, of task: String) -> TaskInput {
+    static func input(_ name: String, of task: String) -> TaskInput {
         TaskInput(name: name, source: .task(name: task, output: name))
     }
 }

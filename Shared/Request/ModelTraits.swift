@@ -35,6 +35,8 @@ package struct ModelTraits: Sendable, Hashable, Codable {
     /// What those of an image are multiplied by: CogVideoX 1.5 divides.
     package var imageLatentScale: Double
     package var schedulerConfig: SchedulerConfig
+    /// What the autoencoder cuts clips into where that is asked for.
+    package var tiling: AutoencoderTiling
     /// TeaCache's polynomial for this model, highest power first: what `zoetrope.json` names, or the published one of a
     /// model of released shape. Nil where there is none.
     package var teaCacheCoefficients: [Double]?
@@ -75,6 +77,7 @@ package struct ModelTraits: Sendable, Hashable, Codable {
         latentScale = folder.vae.scalingFactor
         imageLatentScale = folder.vae.invertScaleLatents ? 1 / folder.vae.scalingFactor : folder.vae.scalingFactor
         schedulerConfig = folder.scheduler
+        tiling = AutoencoderTiling(folder.vae)
         teaCacheCoefficients = defaults.teaCacheCoefficients ?? TeaCacheCoefficients.published(for: transformer)
     }
 

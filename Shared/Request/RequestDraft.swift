@@ -66,6 +66,8 @@ package struct RequestDraft: Sendable, Hashable {
     package var decodeWorkers: Int?
     /// Adapters of the transformer, by name in the server's folder.
     package var loras: [AdapterUse]?
+    /// Whether the autoencoder works in tiles.
+    package var vaeTiling: Bool?
     /// A file that came with the request.
     package var attachment: AttachedFile?
 
@@ -77,7 +79,7 @@ package struct RequestDraft: Sendable, Hashable {
         "num_inference_steps", "guidance_scale", "use_dynamic_cfg", "scheduler", "seed", "dtype", "container",
         "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames",
         "init_latents", "step_cache", "step_cache_threshold", "step_cache_range", "image", "video", "control_video",
-        "fit", "strength", "image_latent_scale", "source_fps", "steps_until", "decode_workers", "loras",
+        "fit", "strength", "image_latent_scale", "source_fps", "steps_until", "decode_workers", "loras", "vae_tiling",
     ]
 
     /// Reads one JSON object; `body_not_json` when it is none. A null leaves the field's default.
@@ -178,6 +180,7 @@ package struct RequestDraft: Sendable, Hashable {
         case "allow_unsafe_steps": allowUnsafeStepCount = try value.bool(name)
         case "keep_step_latents": keepStepLatents = try value.bool(name)
         case "keep_float_frames": keepFloatFrames = try value.bool(name)
+        case "vae_tiling": vaeTiling = try value.bool(name)
         default: return false
         }
         return true

@@ -46,7 +46,7 @@ extension RequestDraft {
             strength: try checkedStrength(conditioning, steps: steps),
             imageLatentScale: try checkedImageLatentScale(conditioning, traits),
             stepsUntil: try checkedStepsUntil(conditioning, steps: steps), decodeWorkers: try checkedDecodeWorkers(),
-            loras: try checkedAdapters(), notes: notes)
+            loras: try checkedAdapters(), vaeTiling: vaeTiling == true ? true : nil, notes: notes)
     }
 
     // MARK: Text
@@ -99,7 +99,7 @@ extension RequestDraft {
 
     /// `original` as another file: its latents are decoded and muxed again, nothing else can change.
     ///
-    /// Fails with `reencode_fixed` for any field but `container` and `fps`, with `container_unknown`, `fps_out_of_range`,
+    /// Fails with `reencode_fixed` for any field but `container`, `fps` and `vae_tiling`, with `container_unknown`, `fps_out_of_range`,
     /// and with `model_unknown` when another model than the one of `traits` made the latents.
     package func reencoding(
         _ original: GenerationRequest, traits: ModelTraits
@@ -107,9 +107,10 @@ extension RequestDraft {
         var rest = self
         rest.container = nil
         rest.framesPerSecond = nil
+        rest.vaeTiling = nil
         guard rest == RequestDraft() else {
             throw Failure(
-                "reencode_fixed", "Only container and fps can change when a video is encoded again.",
+                "reencode_fixed", "Only container, fps and vae_tiling can change when a video is encoded again.",
                 remedy: "Make a new video for anything else: the latents are those of the first.")
         }
         guard original.model == traits.name else {
@@ -121,6 +122,7 @@ extension RequestDraft {
         request.container = try choice(
             container, "container", code: "container_unknown", default: original.container)
         if framesPerSecond != nil { request.framesPerSecond = try checkedFramesPerSecond(traits) }
+        if let vaeTiling { request.vaeTiling = vaeTiling ? true : nil }
         request.outputType = .video
         request.keepFloatFrames = false
         request.keepStepLatents = false

@@ -87,12 +87,15 @@ package struct ConditionParameters: Sendable, Hashable, Codable {
     package var seed: UInt64
     /// What the latents are multiplied by.
     package var scale: Double
+    /// Whether a clip of more than one tile is encoded in tiles; nil: no.
+    package var isTiled: Bool?
 
-    package init(dtype: Precision, isSampled: Bool, seed: UInt64, scale: Double) {
+    package init(dtype: Precision, isSampled: Bool, seed: UInt64, scale: Double, isTiled: Bool? = nil) {
         self.dtype = dtype
         self.isSampled = isSampled
         self.seed = seed
         self.scale = scale
+        self.isTiled = isTiled
     }
 }
 
@@ -104,12 +107,24 @@ package struct DecodeParameters: Sendable, Hashable, Codable {
     package var keepFloatFrames: Bool
     /// Decoders that may share it by rows; nil: the decoder decides.
     package var workers: Int?
+    /// Pixels of a frame that the task decodes: its share of the work, for the broker's estimates.
+    package var pixels: Int?
+    /// Whether a clip of more than one tile is decoded in tiles and put together; nil: no.
+    package var isTiled: Bool?
+    /// The tiles that the task decodes for the muxer to put together; nil: the whole clip.
+    package var tiles: TileShare?
 
-    package init(dtype: Precision, numFrames: Int, keepFloatFrames: Bool = false, workers: Int? = nil) {
+    package init(
+        dtype: Precision, numFrames: Int, keepFloatFrames: Bool = false, workers: Int? = nil, pixels: Int? = nil,
+        isTiled: Bool? = nil, tiles: TileShare? = nil
+    ) {
         self.dtype = dtype
         self.numFrames = numFrames
         self.keepFloatFrames = keepFloatFrames
         self.workers = workers
+        self.pixels = pixels
+        self.isTiled = isTiled
+        self.tiles = tiles
     }
 }
 
@@ -118,10 +133,13 @@ package struct MuxParameters: Sendable, Hashable, Codable {
     package var request: GenerationRequest
     /// Hexadecimal SHA-256 of the model folder.
     package var modelDigest: String
+    /// How the inputs `tiles.0`, `tiles.1`, … become the clip; nil: it comes as `frames`.
+    package var tiles: TileSources?
 
-    package init(request: GenerationRequest, modelDigest: String) {
+    package init(request: GenerationRequest, modelDigest: String, tiles: TileSources? = nil) {
         self.request = request
         self.modelDigest = modelDigest
+        self.tiles = tiles
     }
 
     package var framesPerSecond: Int { request.framesPerSecond }

@@ -45,13 +45,20 @@ package struct MemoryBudget: Sendable, Hashable {
         self.limit = limit ?? min(Self.machineMemory, Self.controlGroupLimit ?? .max)
     }
 
+    /// Bytes that a worker keeps of what others have yet to fetch; beyond them the oldest goes.
+    package var outputs: Int { max(64 << 20, limit / 4) }
+
     /// Fails with `memory_insufficient` (another, bigger worker may try) when `needed` bytes exceed the limit.
-    package func check(_ needed: Int, for what: String) throws(Failure) {
+    ///
+    /// - Parameter remedy: what else to do about it.
+    package func check(
+        _ needed: Int, for what: String, remedy: String = "Ask for a smaller size or fewer frames"
+    ) throws(Failure) {
         guard needed > limit else { return }
         throw Failure(
             "memory_insufficient",
             "\(what) needs about \(MemoryPlan.readable(needed)) and this worker may use \(MemoryPlan.readable(limit))",
-            field: "memory-limit", remedy: "Ask for a smaller size or fewer frames, or give the worker more memory.",
+            field: "memory-limit", remedy: "\(remedy), or give the worker more memory.",
             retry: .biggerWorker)
     }
 

@@ -76,7 +76,7 @@ package struct WorkerOptions: ParsableArguments {
             name: Self.shown(name ?? "\(handler.stage)@\(ProcessInfo.processInfo.hostName):\(getpid())", on: cpus),
             brokers: brokers,
             runDirectory: runDirectory, slots: slots, advertisedAddress: advertiseHost, dataPort: dataPort,
-            insecure: insecure, outputBytes: max(64 << 20, budget.limit / 4),
+            insecure: insecure, outputBytes: budget.outputs,
             sharedMemoryBytes: memory.sharedMemory.bytes, shutdownGrace: .seconds(shutdownGrace))
         configuration.predecessor = (predecessorProcess, String(predecessorEnd.prefix(100)))
         var metadata: Logger.Metadata = [

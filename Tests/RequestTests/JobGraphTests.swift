@@ -54,7 +54,8 @@ struct JobGraphTests {
                     width: 96, height: 96, numFrames: 17, numInferenceSteps: 25, guidanceScale: 4, useDynamicCFG: false,
                     scheduler: .ddim, seed: 3, dtype: .float32, keepStepLatents: true))
         let decode = try CanonicalJSON.decode(DecodeParameters.self, from: submit.tasks[2].parameters)
-        #expect(decode == DecodeParameters(dtype: .float32, numFrames: 17, keepFloatFrames: true))
+        #expect(
+            decode == DecodeParameters(dtype: .float32, numFrames: 17, keepFloatFrames: true, pixels: 96 * 96))
         #expect(submit.tasks[2].durableOutputs, "float frames can be fetched only from the store")
         let mux = try CanonicalJSON.decode(MuxParameters.self, from: submit.tasks[3].parameters)
         #expect(mux.request == asked)

@@ -11,20 +11,27 @@ import Tensor
 /// Stage `vae-decoder`: latents to frames, as the pipeline's `decode_latents` and `postprocess_video` make them.
 ///
 /// Outputs: `frames` `[T, H, W, 3]` uint8 (× 255, rounded half to even, as for diffusers' `pil`) and, with
-/// `keepFloatFrames`, `frames_float32` `[1, T, H, W, 3]` in [0, 1].
+/// `keepFloatFrames`, `frames_float32` `[1, T, H, W, 3]` in [0, 1]. Of a task for some tiles of a clip only `tiles` `[n]`,
+/// their pixels one behind the other, for the muxer to put together.
 package struct VAEDecoderHandler: StageHandler {
     package let stage = StageName.vaeDecoder.rawValue
     package let modelDigest: String
     package let memoryPlan: MemoryPlan
-    private let folder: ModelFolder
+    let folder: ModelFolder
     private let backend: any Backend
-    private let budget: MemoryBudget
+    let budget: MemoryBudget
+    private let tilesWhenShort: Bool
     private let decoders = LoadedOnce<DType, AutoencoderKLDecoder>()
 
     package var numerics: String { backend.numerics }
 
     /// Opens the weight files; weights are read when the first job comes.
-    package init(folder: ModelFolder, backend: any Backend, budget: MemoryBudget) throws(Failure) {
+    ///
+    /// - Parameter tilesWhenShort: whether clips that do not fit into `budget` otherwise are decoded in tiles.
+    package init(
+        folder: ModelFolder, backend: any Backend, budget: MemoryBudget, tilesWhenShort: Bool = false
+    ) throws(Failure) {
+        self.tilesWhenShort = tilesWhenShort
         self.folder = folder
         self.backend = backend
         self.budget = budget
@@ -41,6 +48,27 @@ package struct VAEDecoderHandler: StageHandler {
     package func run(_ task: StageTask) async throws(Failure) -> StageResult {
         let parameters = try task.parameters(DecodeParameters.self)
         let latents = try await latents(task, parameters)
+        let grid = AutoencoderTiling(folder.vae).grid(height: latents.shape[2], width: latents.shape[3])
+        if let grid, let share = parameters.tiles {
+            return try decodeShare(share, of: grid, latents, parameters, task)
+        }
+        if let grid, parameters.isTiled == true {
+            return try decodeTiled(grid, latents, parameters, task)
+        }
+        do throws(Failure) {
+            return try await decodeExactly(latents, parameters, task)
+        } catch {
+            guard let grid, tilesWhenShort, error.code == "memory_insufficient" else { throw error }
+            var result = try decodeTiled(grid, latents, parameters, task)
+            result.note("Decoded in tiles, which is not exact: \(error.message).")
+            return result
+        }
+    }
+
+    /// The whole clip, alone or together with others.
+    private func decodeExactly(
+        _ latents: Tensor, _ parameters: DecodeParameters, _ task: StageTask
+    ) async throws(Failure) -> StageResult {
         let dtype = parameters.dtype.dtype
         let (height, width) = (latents.shape[2], latents.shape[3])
         let party = await help(task, parameters, latents)
@@ -123,7 +151,7 @@ package struct VAEDecoderHandler: StageHandler {
         }
     }
 
-    private func decoder(_ dtype: DType) throws(Failure) -> AutoencoderKLDecoder {
+    func decoder(_ dtype: DType) throws(Failure) -> AutoencoderKLDecoder {
         try decoders.value(for: dtype) { () throws(Failure) -> AutoencoderKLDecoder in
             try AutoencoderKLDecoder(folder: folder, backend: backend, dtype: dtype)
         }
@@ -140,10 +168,16 @@ package struct VAEDecoderHandler: StageHandler {
         let memory = DecoderMemory(
             folder.vae, height: height, width: width, elementBytes: dtype.byteCount, members: members)
         let sharing = members > 1 ? " with \(members) decoders" : ""
+        let canTile = AutoencoderTiling(folder.vae).grid(height: height, width: width) != nil
         try budget.check(
-            weights + memory.working, for: "decoding latents of \(width)×\(height) in \(precision.rawValue)\(sharing)")
-        return weights + memory.working + memory.caches > budget.limit
-            ? FileManager.default.temporaryDirectory.path : nil
+            weights + memory.working, for: "decoding latents of \(width)×\(height) in \(precision.rawValue)\(sharing)",
+            remedy: canTile ? "Ask for vae_tiling, start the decoder with --tile-when-short" : "Ask for a smaller size")
+        return cacheDirectory(memory, weights: weights)
+    }
+
+    /// Where caches wait when there is too little memory for them; nil keeps them in memory.
+    func cacheDirectory(_ memory: DecoderMemory, weights: Int) -> String? {
+        weights + memory.working + memory.caches > budget.limit ? FileManager.default.temporaryDirectory.path : nil
     }
 
     /// The latents `[F, C, h, w]` without the frames that CogVideoX 1.5 put in front to fill a patch.

@@ -44,19 +44,32 @@ package struct VAEEncoderHandler: StageHandler {
         let dtype = parameters.dtype.dtype
         let pixels = try await task.input(
             "pixels", TensorExpectation([.uint8], [.any("frames"), .any("height"), .any("width"), .exactly(3)]))
-        let (height, width) = (pixels.shape[1], pixels.shape[2])
-        let memory = EncoderMemory(folder.vae, height: height, width: width, elementBytes: dtype.byteCount)
+        let (height, width) = (pixels.shape[1], pixels.shape[2]), scale = folder.vae.spatialCompressionRatio
+        let possible =
+            height % scale == 0 && width % scale == 0
+            ? AutoencoderTiling(folder.vae).grid(height: height / scale, width: width / scale) : nil
+        let grid = parameters.isTiled == true ? possible : nil
+        let memory = EncoderMemory(
+            folder.vae, height: grid.map { min(height, $0.tiling.height.length * scale) } ?? height,
+            width: grid.map { min(width, $0.tiling.width.length * scale) } ?? width, elementBytes: dtype.byteCount)
         try budget.check(
             try folder.weightBytes(.vae, dtype: dtype) + memory.working + memory.caches,
-            for: "encoding frames of \(width)×\(height) in \(parameters.dtype.rawValue)")
+            for: "encoding frames of \(width)×\(height) \(grid == nil ? "" : "in tiles ")in \(parameters.dtype)",
+            remedy: grid == nil && possible != nil ? "Ask for vae_tiling" : "Ask for a smaller size")
         let encoder = try encoders.value(for: dtype) { () throws(Failure) -> AutoencoderKLEncoder in
             try AutoencoderKLEncoder(folder: folder, backend: backend, dtype: dtype)
         }
-        let distribution = try encoder.encode(frames: ModelSpace.normalized(pixels)) {
-            (chunk, chunks) throws(Failure) in
+        let report = { (chunk: Int, chunks: Int) throws(Failure) in
             task.report(step: chunk, of: chunks)
             try task.checkCancelled()
         }
+        let frames = try ModelSpace.normalized(pixels)
+        let distribution =
+            if let grid {
+                try encoder.encodeTiled(frames: frames, grid, progress: report)
+            } else {
+                try encoder.encode(frames: frames, progress: report)
+            }
         var generator = TorchGenerator(seed: parameters.seed)
         let latents =
             parameters.isSampled

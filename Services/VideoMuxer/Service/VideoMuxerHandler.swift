@@ -13,7 +13,9 @@ package struct VideoMuxerHandler: StageHandler {
     package let stage = StageName.videoMuxer.rawValue
     package let modelDigest = ""
     package let numerics = ""
-    package let memoryPlan = MemoryPlan(["frames of a clip of 49×480×720": 51_000_000])
+    package let memoryPlan = MemoryPlan([
+        "frames of a clip of 49×480×720": 51_000_000, "tiles while they are joined": 250_000_000,
+    ])
     private let threads: Int
 
     /// - Parameter threads: of the video encoder; 0 lets it choose.
@@ -21,11 +23,16 @@ package struct VideoMuxerHandler: StageHandler {
 
     package func run(_ task: StageTask) async throws(Failure) -> StageResult {
         let parameters = try task.parameters(MuxParameters.self)
-        let frames = try await task.input(
-            "frames", TensorExpectation([.uint8], [.any("frames"), .any("height"), .any("width"), 3]))
-        let total = frames.shape[0] + 1
+        let frames: Tensor
+        if let tiles = parameters.tiles {
+            frames = try await TileReader(tiles, request: parameters.request).frames(of: task)
+        } else {
+            frames = try await task.input(
+                "frames", TensorExpectation([.uint8], [.any("frames"), .any("height"), .any("width"), 3]))
+        }
+        let read = parameters.tiles?.counts.count ?? 0, total = read + frames.shape[0] + 1
         var result = StageResult()
-        result.add("video", try video(frames, parameters, task, of: total))
+        result.add("video", try video(frames, parameters, task, after: read, of: total))
         result.add("contact_sheet", try Self.contactSheet(frames))
         let middle = frames.rows((frames.shape[0] / 2)..<(frames.shape[0] / 2 + 1))
         let thumbnail = try JPEGEncoder.encode(middle.reshaped(Array(frames.shape.dropFirst())))
@@ -36,7 +43,7 @@ package struct VideoMuxerHandler: StageHandler {
 
     /// Encoders write files, so the video is made in a temporary folder of its own and read back.
     private func video(
-        _ frames: Tensor, _ parameters: MuxParameters, _ task: StageTask, of total: Int
+        _ frames: Tensor, _ parameters: MuxParameters, _ task: StageTask, after read: Int, of total: Int
     ) throws(Failure) -> Tensor {
         guard let container = VideoContainer(rawValue: parameters.container.rawValue) else {
             throw Failure(
@@ -57,7 +64,7 @@ package struct VideoMuxerHandler: StageHandler {
         for frame in 0..<frames.shape[0] {
             try task.checkCancelled()
             try writer.append(frames: frames.rows(frame..<(frame + 1)))
-            task.report(step: frame + 1, of: total)
+            task.report(step: read + frame + 1, of: total)
         }
         try writer.finish()
         return try folder.read(path)
