@@ -136,6 +136,10 @@ struct ArgumentsTests {
         #expect(fields["step_cache_range"] as? Int == 3)
     }
 
+    @Test("tiles are asked for by name") func tiling() throws {
+        #expect(try GenerationOptions.parse(["a cat", "--vae-tiling"]).fields()["vae_tiling"] as? Bool == true)
+    }
+
     @Test("absent flags are absent fields") func fields() throws {
         let options = try GenerationOptions.parse(["a cat", "--num-frames", "17", "--seed", "18446744073709551615"])
         let fields = options.fields()
@@ -209,6 +213,30 @@ struct ProgressDisplayTests {
         display.show(try status(step: 4, notes: ["cut"]))
         #expect(written.all.filter { $0.contains("note: cut") }.count == 1)
         #expect(written.all.filter { $0.contains("denoiser") }.count == 2)
+    }
+
+    @Test("the tiles of a clip are one row: steps and times together") func tiles() throws {
+        func stage(_ name: String, _ stage: String, _ state: String, step: Int, total: Int) -> String {
+            """
+            {"task": "\(name)", "stage": "\(stage)", "state": "\(state)", "worker": "\(name)", "attempt": 1,
+            "step": \(step), "total": \(total), "elapsed_ms": 100, "remaining_ms": 50, "notes": []}
+            """
+        }
+        func rows(_ states: [(String, Int, Int)]) throws -> [VideoStatus.Stage] {
+            let tiles = states.enumerated().map {
+                stage("decode.0.\($0)", "vae-decoder", $1.0, step: $1.1, total: $1.2)
+            }
+            let all = ([stage("denoise", "denoiser", "done", step: 5, total: 5)] + tiles).joined(separator: ",")
+            let json = "{\"id\": \"v\", \"status\": \"in_progress\", \"x_stages\": [\(all)]}"
+            return ProgressDisplay.rows(of: try JSONDecoder().decode(VideoStatus.self, from: Data(json.utf8)))
+        }
+        let busy = try rows([("done", 6, 6), ("running", 3, 6), ("ready", 0, 0)])
+        #expect(busy.map(\.stage) == ["denoiser", "vae-decoder"])
+        #expect(busy[1].state == "running" && busy[1].step == 9 && busy[1].totalSteps == 18)
+        #expect(busy[1].elapsedMilliseconds == 300 && busy[1].remainingMilliseconds == 150)
+        #expect(try rows([("done", 6, 6), ("done", 0, 0)])[1].state == "done")
+        #expect(try rows([("done", 6, 6), ("ready", 0, 0)])[1].state == "ready")
+        #expect(try rows([("cancelled", 0, 0), ("failed", 1, 6)])[1].state == "failed")
     }
 
     @Test("durations read as people say them") func durations() {

@@ -90,6 +90,31 @@ struct VideoRouteTests {
         }
     }
 
+    @Test("the tiles of a clip share the decoder's part of the progress")
+    func tiles() async throws {
+        let fixture = try GatewayFixture()
+        try await fixture.test { client in
+            let id = try await client.create(#"{"prompt": "a boat", "vae_tiling": true}"#).video().id
+            await fixture.service.update(id) { status in
+                status.state = .running
+                let done = TaskStatus(
+                    name: "encode", stage: "text-encoder", state: .done, worker: "w", attempt: 1, step: 0,
+                    totalSteps: 0, elapsedMilliseconds: 0, remainingMilliseconds: 0, notes: [])
+                var denoise = done
+                (denoise.name, denoise.stage) = ("denoise", "denoiser")
+                var tile = denoise
+                (tile.name, tile.stage) = ("decode.0.0", "vae-decoder")
+                var running = tile
+                (running.name, running.state, running.step, running.totalSteps) = ("decode.0.1", .leased, 1, 2)
+                var mux = tile
+                (mux.name, mux.stage, mux.state) = ("mux", "video-muxer", .blocked)
+                status.tasks = [done, denoise, tile, running, mux]
+            }
+            let video = try await client.get("/v1/videos/\(id)").video()
+            #expect(video.progress == 93, "3 and 75, one tile of two and half of the other, of 98: 91.5")
+        }
+    }
+
     @Test("pages follow each other by after, newest first, and say whether there is more")
     func list() async throws {
         struct Page: Decodable {

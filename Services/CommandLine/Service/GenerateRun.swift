@@ -78,7 +78,8 @@ struct GenerateRun: Sendable {
         let overhead = Console.milliseconds(total) - computed
         Console.print("  wrote \(files.main)")
         if request.outputType == .video { Console.print("  wrote \(files.contactSheet)") }
-        let stages = status.stages.map { "\($0.stage) \(ProgressDisplay.duration($0.elapsedMilliseconds))" }
+        let stages = ProgressDisplay.rows(of: status)
+            .map { "\($0.stage) \(ProgressDisplay.duration($0.elapsedMilliseconds))" }
         Console.print("  " + stages.joined(separator: ", "))
         Console.print(
             "  \(Console.seconds(total)) in all: start-up \(Console.seconds(ready - began)), stages "

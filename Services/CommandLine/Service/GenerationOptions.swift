@@ -60,6 +60,9 @@ package struct GenerationOptions: ParsableArguments {
     @Option(help: "Decoders that may share the decode by rows; 1: one alone. [default: as many as a big video needs]")
     package var decodeWorkers: Int?
 
+    @Flag(help: "Encode and decode in overlapping tiles, on every decoder: less memory, not exact (docs/models.md).")
+    package var vaeTiling = false
+
     @Option(help: "Picture that becomes the first frame (image-to-video models).")
     package var image: String?
 
@@ -122,6 +125,7 @@ package struct GenerationOptions: ParsableArguments {
         if useDynamicCfg { fields["use_dynamic_cfg"] = true }
         if upsamplePrompt { fields["upsample_prompt"] = true }
         if allowUnsafeSteps { fields["allow_unsafe_steps"] = true }
+        if vaeTiling { fields["vae_tiling"] = true }
         return fields
     }
 }

@@ -33,7 +33,7 @@ package struct ProgressDisplay: Sendable {
 
     private mutating func redraw(_ status: VideoStatus) {
         clear()
-        var lines = status.stages.map(Self.bar)
+        var lines = Self.rows(of: status).map(Self.bar)
         if let position = status.queuePosition, position > 0 {
             lines.append("  \(position) jobs are ahead of this one")
         }
@@ -45,13 +45,42 @@ package struct ProgressDisplay: Sendable {
     }
 
     private mutating func reportChanges(of status: VideoStatus) {
-        for stage in status.stages {
+        for stage in Self.rows(of: status) {
             let tenths = stage.totalSteps > 0 ? stage.step * 10 / stage.totalSteps : 0
             let key = "\(stage.state) \(tenths) \(stage.attempt)"
             guard reported.updateValue(key, forKey: stage.task) != key, stage.state != "blocked", stage.state != "ready"
             else { continue }
             write(Self.bar(stage) + "\n")
         }
+    }
+
+    /// The stages, with the tiles of a clip as one: their steps and times together.
+    package static func rows(of status: VideoStatus) -> [VideoStatus.Stage] {
+        var groups: [[VideoStatus.Stage]] = []
+        for stage in status.stages {
+            if groups.last?.first?.stage == stage.stage {
+                groups[groups.count - 1].append(stage)
+            } else {
+                groups.append([stage])
+            }
+        }
+        return groups.map { $0.count == 1 ? $0[0] : joined($0) }
+    }
+
+    private static func joined(_ parts: [VideoStatus.Stage]) -> VideoStatus.Stage {
+        var whole = parts[0]
+        whole.task = whole.stage
+        let states = ["failed", "cancelled", "running", "ready", "blocked"]
+        whole.state = states.first { state in parts.contains { $0.state == state } } ?? "done"
+        let steps = max(1, parts.map(\.totalSteps).max() ?? 1)
+        whole.totalSteps = steps * parts.count
+        whole.step = parts.reduce(0) { $0 + ($1.state == "done" ? steps : min($1.step, steps)) }
+        whole.attempt = parts.map(\.attempt).max() ?? 0
+        whole.elapsedMilliseconds = parts.reduce(0) { $0 + $1.elapsedMilliseconds }
+        whole.remainingMilliseconds = parts.reduce(0) { $0 + $1.remainingMilliseconds }
+        whole.worker = Set(parts.map(\.worker)).subtracting([""]).sorted().joined(separator: ", ")
+        whole.notes = parts.flatMap(\.notes)
+        return whole
     }
 
     /// `  denoiser      ━━━━━━━━━━────────── 12/25  3.1 s, 3.4 s left`

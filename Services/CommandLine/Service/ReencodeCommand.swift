@@ -12,6 +12,8 @@ package struct ReencodeCommand: AsyncParsableCommand {
     @Argument(help: "Job id.") package var id: String
     @Option(help: "mp4, webm, gif or mkv. [default: as the job's]") package var format: String?
     @Option(help: "Frames per second. [default: as the job's]") package var fps: Int?
+    @Flag(help: "Decode in overlapping tiles, which needs less memory and is not exact. [default: as the job's]")
+    package var vaeTiling = false
     @Option(help: "The same key and request never make a second job.") package var idempotencyKey: String?
     @OptionGroup package var connection: ServerOptions
 
@@ -21,6 +23,7 @@ package struct ReencodeCommand: AsyncParsableCommand {
         var fields: [String: Any] = [:]
         fields["container"] = format
         fields["fps"] = fps
+        if vaeTiling { fields["vae_tiling"] = true }
         let client = try GatewayClient(server: connection.server)
         let job = try await client.reencode(
             id, JSONSerialization.data(withJSONObject: fields), idempotencyKey: idempotencyKey)

@@ -144,8 +144,10 @@ package struct VideoObject: Sendable, Encodable {
         guard job.state != .done else { return 100 }
         var whole = 0.0
         var done = 0.0
+        // The tiles of a clip share their stage's part.
+        let counts = Dictionary(job.tasks.map { ($0.stage, 1.0) }, uniquingKeysWith: +)
         for task in job.tasks {
-            let share = shares[task.stage] ?? 2
+            let share = (shares[task.stage] ?? 2) / (counts[task.stage] ?? 1)
             whole += share
             if task.state == .done {
                 done += share
