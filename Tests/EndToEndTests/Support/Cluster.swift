@@ -8,6 +8,7 @@ import FoundationNetworking
 /// A video as the gateway tells it: the fields these tests read.
 struct Video: Decodable, Sendable {
     struct Stage: Decodable, Sendable {
+        let task: String
         let stage: String
         let state: String
         let worker: String
