@@ -153,7 +153,7 @@ var targets: [Target] = [
     tests(
         "Worker",
         [
-            "TextEncoderService", "DenoiserService", "VAEEncoderService", "VAEDecoderService", "Stage", "Request",
+            "TextEncoderService", "DenoiserService", "VAEEncoderService", "VAEDecoderService", "Stage", "Model", "Request",
             "Bus", "Diffusion", "Compute",
             "Checkpoint", "Tensor", "DemoModel",
         ]),
