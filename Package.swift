@@ -153,8 +153,8 @@ var targets: [Target] = [
     tests(
         "Worker",
         [
-            "TextEncoderService", "DenoiserService", "VAEEncoderService", "VAEDecoderService", "Stage", "Model", "Request",
-            "Bus", "Diffusion", "Compute",
+            "TextEncoderService", "DenoiserService", "VAEEncoderService", "VAEDecoderService", "Stage", "Model",
+            "Request", "Bus", "Diffusion", "Compute",
             "Checkpoint", "Tensor", "DemoModel",
         ]),
     tests("Broker", ["BrokerService", "Bus", "Ledger", "Runtime", "Wire", "Work", "Tensor", logging]),
