@@ -5,10 +5,11 @@
                                                          every decoder with one thread
     python measure_tiles.py picture BIN OUTPUT.png       the demo model, 160×160: exact, tiles, eight times the difference
 
-BIN is the folder of the built executables. `--first "chrt -f 10"` stands before the decoders' command lines. Every
+BIN is the folder of the built executables. `--first "chrt -r 10"` stands before the decoders' command lines (not `-f`:
+on all cores it lets nothing else run, not even a decoder's own beats). Every
 service is started by hand over local sockets; the same latents are decoded each time (`/reencode`). `spread` needs torch
 and diffusers and prints Markdown rows: seconds from the request to the file, of which the decoders' tasks one after the
-other, and the most memory of a decoder. `picture` needs numpy, Pillow and ffmpeg.
+other, and the most memory that each decoder has held so far, in MB. `picture` needs numpy, Pillow and ffmpeg.
 """
 
 import argparse
@@ -135,21 +136,17 @@ def spread(binaries, first):
         _, source = cluster.made("/v1/videos", dict(
             prompt=PROMPT, width=720, height=480, num_frames=9, num_inference_steps=1, seed=1, dtype="bfloat16",
             output_type="latent"))
-        print("| | seconds | the decoders' tasks together | most memory of a decoder, MB |\n|---|---|---|---|")
+        print("| | seconds | the decoders' tasks together | most memory of each so far, MB |\n|---|---|---|---|")
         for label, tiling, decoders in (
-                ("exact, one decoder", False, 1), ("tiles, one decoder", True, 1), ("tiles, two decoders", True, 2)):
+                ("tiles, one decoder", True, 1), ("exact, one decoder", False, 1), ("tiles, two decoders", True, 2)):
             while len(cluster.decoders) < decoders:
                 cluster.decoder()
-            for decoder in cluster.decoders:
-                # The most memory counts from here.
-                pathlib.Path(f"/proc/{decoder.pid}/clear_refs").write_text("5")
             seconds, job = cluster.made(
                 f"/v1/videos/{source['id']}/reencode", dict(container="mkv", vae_tiling=tiling))
             tasks = [stage for stage in job["x_stages"] if stage["stage"] == "vae-decoder"]
             together = sum(stage["elapsed_ms"] for stage in tasks) / 1000
-            print(f"| {label} | {seconds:.1f} | {together:.1f} | {max(map(peak, cluster.decoders)):.0f} |", flush=True)
-            shares = sorted({stage["worker"] for stage in tasks})
-            print("  ", {name: sum(stage["worker"] == name for stage in tasks) for name in shares})
+            peaks = " and ".join(f"{peak(decoder):.0f}" for decoder in cluster.decoders)
+            print(f"| {label} | {seconds:.1f} | {together:.1f} | {peaks} |", flush=True)
     finally:
         cluster.stop()
     shutil.rmtree(folder)
