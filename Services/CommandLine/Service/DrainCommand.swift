@@ -1,6 +1,6 @@
 package import ArgumentParser
 import Failure
-package import Runtime
+import Runtime
 
 /// `zoetrope drain WORKER`: lets workers finish and leave, or a broker take no new jobs.
 package struct DrainCommand: AsyncParsableCommand, ActingCommand {
