@@ -70,6 +70,18 @@ package struct BrokerClient: Sendable {
         }
     }
 
+    /// Small pictures of what the job's running task is about to become, as long as somebody reads them; a slow reader
+    /// gets the newest. Does not end by itself; throws `job_not_found`, or `bus_closed` when the client is closed.
+    package func previews(job: String) -> AsyncThrowingStream<Preview, any Error> {
+        AsyncThrowingStream(bufferingPolicy: .bufferingNewest(2)) { continuation in
+            let watching = Task { await session.watchPreviews(job, continuation) }
+            continuation.onTermination = { _ in
+                watching.cancel()
+                Task { await session.forgetPreviews(job, continuation) }
+            }
+        }
+    }
+
     package func cancel(job: String) async throws(Failure) -> CancelOutcome {
         let reply = try await session.request(.cancel(job: job))
         if case .cancelOutcome(let outcome) = reply { return outcome }

@@ -13,7 +13,15 @@ actor BrokerSession {
         var sequence: UInt64 = 0
     }
 
-    /// A lost EVENT is made up for by asking again.
+    typealias PreviewWatcher = AsyncThrowingStream<Preview, any Error>.Continuation
+
+    private struct PreviewWatched {
+        var watcher: PreviewWatcher
+        var job: String
+        var sequence: UInt64 = 0
+    }
+
+    /// A lost EVENT is made up for by asking again, and so a PREVIEW_WATCH is kept alive.
     private static let watchInterval = Duration.seconds(5)
 
     private let control: ControlClient
@@ -22,6 +30,7 @@ actor BrokerSession {
     /// The broker's name among several.
     private(set) var cell = ""
     private var watched: [UInt64: Watched] = [:]
+    private var previewed: [UInt64: PreviewWatched] = [:]
     private var nextIdentity: UInt64 = 0
     private var reader: Task<Void, Never>?
     private var reminder: Task<Void, Never>?
@@ -60,6 +69,9 @@ actor BrokerSession {
         let open = watched.values
         watched = [:]
         for entry in open { entry.watcher.finish(throwing: Failure("bus_closed", "the broker client was closed")) }
+        let looking = previewed.values
+        previewed = [:]
+        for entry in looking { entry.watcher.finish(throwing: Failure("bus_closed", "the broker client was closed")) }
     }
 
     /// - Parameter patience: how long to wait for the answer; nil = as long as for any.
@@ -104,8 +116,32 @@ actor BrokerSession {
         if let sequence { watched[identity]?.sequence = sequence }
     }
 
+    func watchPreviews(_ job: String, _ watcher: PreviewWatcher) async {
+        guard !isClosed else {
+            return watcher.finish(throwing: Failure("bus_closed", "the broker client was closed"))
+        }
+        guard !Task.isCancelled else { return }
+        nextIdentity += 1
+        previewed[nextIdentity] = PreviewWatched(watcher: watcher, job: job)
+        await sendPreviewWatch(nextIdentity)
+    }
+
+    func forgetPreviews(_ job: String, _ watcher: PreviewWatcher) {
+        for (identity, entry) in previewed where entry.job == job && entry.watcher == watcher {
+            previewed[identity] = nil
+        }
+    }
+
+    private func sendPreviewWatch(_ identity: UInt64) async {
+        guard let entry = previewed[identity] else { return }
+        if let sequence = await control.send(.previewWatch(job: entry.job)) {
+            previewed[identity]?.sequence = sequence
+        }
+    }
+
     private func watchAgain() async {
         for identity in watched.keys.sorted() { await sendWatch(identity) }
+        for identity in previewed.keys.sorted() { await sendPreviewWatch(identity) }
     }
 
     private func handle(_ event: ControlClient.Event) async {
@@ -132,7 +168,13 @@ actor BrokerSession {
                     entry.watcher.finish()
                 }
             }
+        case .preview(let preview):
+            for entry in previewed.values where entry.job == preview.lease.task.job { entry.watcher.yield(preview) }
         case .error(let reply):
+            for (identity, entry) in previewed where entry.sequence != 0 && entry.sequence == envelope.inReplyTo {
+                previewed[identity] = nil
+                entry.watcher.finish(throwing: Failure(reply))
+            }
             for (identity, entry) in watched where entry.sequence != 0 && entry.sequence == envelope.inReplyTo {
                 watched[identity] = nil
                 entry.watcher.finish(throwing: Failure(reply))

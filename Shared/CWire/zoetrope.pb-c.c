@@ -1222,6 +1222,96 @@ void   zoetrope__watch__free_unpacked
   assert(message->base.descriptor == &zoetrope__watch__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   zoetrope__preview_watch__init
+                     (Zoetrope__PreviewWatch         *message)
+{
+  static const Zoetrope__PreviewWatch init_value = ZOETROPE__PREVIEW_WATCH__INIT;
+  *message = init_value;
+}
+size_t zoetrope__preview_watch__get_packed_size
+                     (const Zoetrope__PreviewWatch *message)
+{
+  assert(message->base.descriptor == &zoetrope__preview_watch__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__preview_watch__pack
+                     (const Zoetrope__PreviewWatch *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__preview_watch__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__preview_watch__pack_to_buffer
+                     (const Zoetrope__PreviewWatch *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__preview_watch__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__PreviewWatch *
+       zoetrope__preview_watch__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__PreviewWatch *)
+     protobuf_c_message_unpack (&zoetrope__preview_watch__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__preview_watch__free_unpacked
+                     (Zoetrope__PreviewWatch *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__preview_watch__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__preview__init
+                     (Zoetrope__Preview         *message)
+{
+  static const Zoetrope__Preview init_value = ZOETROPE__PREVIEW__INIT;
+  *message = init_value;
+}
+size_t zoetrope__preview__get_packed_size
+                     (const Zoetrope__Preview *message)
+{
+  assert(message->base.descriptor == &zoetrope__preview__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__preview__pack
+                     (const Zoetrope__Preview *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__preview__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__preview__pack_to_buffer
+                     (const Zoetrope__Preview *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__preview__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__Preview *
+       zoetrope__preview__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__Preview *)
+     protobuf_c_message_unpack (&zoetrope__preview__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__preview__free_unpacked
+                     (Zoetrope__Preview *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__preview__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   zoetrope__cancel__init
                      (Zoetrope__Cancel         *message)
 {
@@ -1490,6 +1580,51 @@ void   zoetrope__assign__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &zoetrope__assign__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   zoetrope__task_origin__init
+                     (Zoetrope__TaskOrigin         *message)
+{
+  static const Zoetrope__TaskOrigin init_value = ZOETROPE__TASK_ORIGIN__INIT;
+  *message = init_value;
+}
+size_t zoetrope__task_origin__get_packed_size
+                     (const Zoetrope__TaskOrigin *message)
+{
+  assert(message->base.descriptor == &zoetrope__task_origin__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t zoetrope__task_origin__pack
+                     (const Zoetrope__TaskOrigin *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &zoetrope__task_origin__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t zoetrope__task_origin__pack_to_buffer
+                     (const Zoetrope__TaskOrigin *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &zoetrope__task_origin__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Zoetrope__TaskOrigin *
+       zoetrope__task_origin__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Zoetrope__TaskOrigin *)
+     protobuf_c_message_unpack (&zoetrope__task_origin__descriptor,
+                                allocator, len, data);
+}
+void   zoetrope__task_origin__free_unpacked
+                     (Zoetrope__TaskOrigin *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &zoetrope__task_origin__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   zoetrope__refuse__init
@@ -2887,7 +3022,7 @@ void   zoetrope__assist_end__free_unpacked
   assert(message->base.descriptor == &zoetrope__assist_end__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[59] =
+static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[61] =
 {
   {
     "session",
@@ -3597,6 +3732,30 @@ static const ProtobufCFieldDescriptor zoetrope__envelope__field_descriptors[59] 
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "preview_watch",
+    140,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, preview_watch),
+    &zoetrope__preview_watch__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "preview",
+    141,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Envelope, body_case),
+    offsetof(Zoetrope__Envelope, preview),
+    &zoetrope__preview__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   13,   /* field[13] = accepted */
@@ -3641,6 +3800,8 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   43,   /* field[43] = memory_slot */
   7,   /* field[7] = need_hello */
   40,   /* field[40] = not_here */
+  60,   /* field[60] = preview */
+  59,   /* field[59] = preview_watch */
   37,   /* field[37] = put_chunk */
   38,   /* field[38] = put_done */
   36,   /* field[36] = put_open */
@@ -3659,7 +3820,7 @@ static const unsigned zoetrope__envelope__field_indices_by_name[] = {
   16,   /* field[16] = watch */
   6,   /* field[6] = welcome */
 };
-static const ProtobufCIntRange zoetrope__envelope__number_ranges[8 + 1] =
+static const ProtobufCIntRange zoetrope__envelope__number_ranges[9 + 1] =
 {
   { 1, 0 },
   { 16, 5 },
@@ -3669,7 +3830,8 @@ static const ProtobufCIntRange zoetrope__envelope__number_ranges[8 + 1] =
   { 80, 44 },
   { 96, 49 },
   { 130, 52 },
-  { 0, 59 }
+  { 140, 59 },
+  { 0, 61 }
 };
 const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
 {
@@ -3679,10 +3841,10 @@ const ProtobufCMessageDescriptor zoetrope__envelope__descriptor =
   "Zoetrope__Envelope",
   "zoetrope",
   sizeof(Zoetrope__Envelope),
-  59,
+  61,
   zoetrope__envelope__field_descriptors,
   zoetrope__envelope__field_indices_by_name,
-  8,  zoetrope__envelope__number_ranges,
+  9,  zoetrope__envelope__number_ranges,
   (ProtobufCMessageInit) zoetrope__envelope__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -4488,7 +4650,7 @@ const ProtobufCMessageDescriptor zoetrope__running_task__descriptor =
   (ProtobufCMessageInit) zoetrope__running_task__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[5] =
+static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[6] =
 {
   {
     "free_slots",
@@ -4550,20 +4712,34 @@ static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "previews",
+    80,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Beat, previews),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__beat__field_indices_by_name[] = {
   3,   /* field[3] = fetched */
   0,   /* field[0] = free_slots */
+  5,   /* field[5] = previews */
   1,   /* field[1] = running */
   2,   /* field[2] = store_bytes */
   4,   /* field[4] = warm */
 };
-static const ProtobufCIntRange zoetrope__beat__number_ranges[3 + 1] =
+static const ProtobufCIntRange zoetrope__beat__number_ranges[4 + 1] =
 {
   { 1, 0 },
   { 20, 3 },
   { 50, 4 },
-  { 0, 5 }
+  { 80, 5 },
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor zoetrope__beat__descriptor =
 {
@@ -4573,10 +4749,10 @@ const ProtobufCMessageDescriptor zoetrope__beat__descriptor =
   "Zoetrope__Beat",
   "zoetrope",
   sizeof(Zoetrope__Beat),
-  5,
+  6,
   zoetrope__beat__field_descriptors,
   zoetrope__beat__field_indices_by_name,
-  3,  zoetrope__beat__number_ranges,
+  4,  zoetrope__beat__number_ranges,
   (ProtobufCMessageInit) zoetrope__beat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -4670,7 +4846,7 @@ const ProtobufCMessageDescriptor zoetrope__fetch_counters__descriptor =
   (ProtobufCMessageInit) zoetrope__fetch_counters__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__beat_acknowledgement__field_descriptors[3] =
+static const ProtobufCFieldDescriptor zoetrope__beat_acknowledgement__field_descriptors[4] =
 {
   {
     "sequence",
@@ -4708,16 +4884,30 @@ static const ProtobufCFieldDescriptor zoetrope__beat_acknowledgement__field_desc
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "watched",
+    80,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__BeatAcknowledgement, n_watched),
+    offsetof(Zoetrope__BeatAcknowledgement, watched),
+    &zoetrope__lease__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__beat_acknowledgement__field_indices_by_name[] = {
   1,   /* field[1] = drain */
   2,   /* field[2] = releases */
   0,   /* field[0] = sequence */
+  3,   /* field[3] = watched */
 };
-static const ProtobufCIntRange zoetrope__beat_acknowledgement__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__beat_acknowledgement__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 80, 3 },
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor zoetrope__beat_acknowledgement__descriptor =
 {
@@ -4727,10 +4917,10 @@ const ProtobufCMessageDescriptor zoetrope__beat_acknowledgement__descriptor =
   "Zoetrope__BeatAcknowledgement",
   "zoetrope",
   sizeof(Zoetrope__BeatAcknowledgement),
-  3,
+  4,
   zoetrope__beat_acknowledgement__field_descriptors,
   zoetrope__beat_acknowledgement__field_indices_by_name,
-  1,  zoetrope__beat_acknowledgement__number_ranges,
+  2,  zoetrope__beat_acknowledgement__number_ranges,
   (ProtobufCMessageInit) zoetrope__beat_acknowledgement__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -5767,6 +5957,147 @@ const ProtobufCMessageDescriptor zoetrope__watch__descriptor =
   (ProtobufCMessageInit) zoetrope__watch__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor zoetrope__preview_watch__field_descriptors[1] =
+{
+  {
+    "job",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__PreviewWatch, job),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__preview_watch__field_indices_by_name[] = {
+  0,   /* field[0] = job */
+};
+static const ProtobufCIntRange zoetrope__preview_watch__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor zoetrope__preview_watch__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.PreviewWatch",
+  "PreviewWatch",
+  "Zoetrope__PreviewWatch",
+  "zoetrope",
+  sizeof(Zoetrope__PreviewWatch),
+  1,
+  zoetrope__preview_watch__field_descriptors,
+  zoetrope__preview_watch__field_indices_by_name,
+  1,  zoetrope__preview_watch__number_ranges,
+  (ProtobufCMessageInit) zoetrope__preview_watch__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__preview__field_descriptors[6] =
+{
+  {
+    "lease",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Preview, lease),
+    &zoetrope__lease__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "step",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Preview, step),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "total_steps",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Preview, total_steps),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "width",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Preview, width),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "height",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Preview, height),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "jpeg",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Preview, jpeg),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__preview__field_indices_by_name[] = {
+  4,   /* field[4] = height */
+  5,   /* field[5] = jpeg */
+  0,   /* field[0] = lease */
+  1,   /* field[1] = step */
+  2,   /* field[2] = total_steps */
+  3,   /* field[3] = width */
+};
+static const ProtobufCIntRange zoetrope__preview__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor zoetrope__preview__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.Preview",
+  "Preview",
+  "Zoetrope__Preview",
+  "zoetrope",
+  sizeof(Zoetrope__Preview),
+  6,
+  zoetrope__preview__field_descriptors,
+  zoetrope__preview__field_indices_by_name,
+  1,  zoetrope__preview__number_ranges,
+  (ProtobufCMessageInit) zoetrope__preview__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor zoetrope__cancel__field_descriptors[1] =
 {
   {
@@ -5856,7 +6187,7 @@ const ProtobufCMessageDescriptor zoetrope__cancel_outcome__descriptor =
   (ProtobufCMessageInit) zoetrope__cancel_outcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptors[7] =
+static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptors[8] =
 {
   {
     "worker",
@@ -5942,6 +6273,18 @@ static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "previews",
+    80,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__ClusterWorker, previews),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__cluster_worker__field_indices_by_name[] = {
   3,   /* field[3] = busy */
@@ -5949,14 +6292,16 @@ static const unsigned zoetrope__cluster_worker__field_indices_by_name[] = {
   5,   /* field[5] = draining */
   6,   /* field[6] = fetched */
   4,   /* field[4] = milliseconds_since_beat */
+  7,   /* field[7] = previews */
   2,   /* field[2] = slots */
   0,   /* field[0] = worker */
 };
-static const ProtobufCIntRange zoetrope__cluster_worker__number_ranges[2 + 1] =
+static const ProtobufCIntRange zoetrope__cluster_worker__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 20, 5 },
-  { 0, 7 }
+  { 80, 7 },
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
 {
@@ -5966,10 +6311,10 @@ const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
   "Zoetrope__ClusterWorker",
   "zoetrope",
   sizeof(Zoetrope__ClusterWorker),
-  7,
+  8,
   zoetrope__cluster_worker__field_descriptors,
   zoetrope__cluster_worker__field_indices_by_name,
-  2,  zoetrope__cluster_worker__number_ranges,
+  3,  zoetrope__cluster_worker__number_ranges,
   (ProtobufCMessageInit) zoetrope__cluster_worker__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -6143,7 +6488,7 @@ const ProtobufCMessageDescriptor zoetrope__count__descriptor =
   (ProtobufCMessageInit) zoetrope__count__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__assign__field_descriptors[12] =
+static const ProtobufCFieldDescriptor zoetrope__assign__field_descriptors[13] =
 {
   {
     "lease",
@@ -6289,6 +6634,18 @@ static const ProtobufCFieldDescriptor zoetrope__assign__field_descriptors[12] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "origins",
+    80,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Zoetrope__Assign, n_origins),
+    offsetof(Zoetrope__Assign, origins),
+    &zoetrope__task_origin__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__assign__field_indices_by_name[] = {
   1,   /* field[1] = attempt */
@@ -6301,14 +6658,16 @@ static const unsigned zoetrope__assign__field_indices_by_name[] = {
   0,   /* field[0] = lease */
   9,   /* field[9] = lease_milliseconds */
   3,   /* field[3] = model */
+  12,   /* field[12] = origins */
   4,   /* field[4] = parameters */
   2,   /* field[2] = stage */
 };
-static const ProtobufCIntRange zoetrope__assign__number_ranges[2 + 1] =
+static const ProtobufCIntRange zoetrope__assign__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 30, 10 },
-  { 0, 12 }
+  { 80, 12 },
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor zoetrope__assign__descriptor =
 {
@@ -6318,11 +6677,75 @@ const ProtobufCMessageDescriptor zoetrope__assign__descriptor =
   "Zoetrope__Assign",
   "zoetrope",
   sizeof(Zoetrope__Assign),
-  12,
+  13,
   zoetrope__assign__field_descriptors,
   zoetrope__assign__field_indices_by_name,
-  2,  zoetrope__assign__number_ranges,
+  3,  zoetrope__assign__number_ranges,
   (ProtobufCMessageInit) zoetrope__assign__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor zoetrope__task_origin__field_descriptors[3] =
+{
+  {
+    "task",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TaskOrigin, task),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "numerics",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TaskOrigin, numerics),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "mixed",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TaskOrigin, mixed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned zoetrope__task_origin__field_indices_by_name[] = {
+  2,   /* field[2] = mixed */
+  1,   /* field[1] = numerics */
+  0,   /* field[0] = task */
+};
+static const ProtobufCIntRange zoetrope__task_origin__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor zoetrope__task_origin__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "zoetrope.TaskOrigin",
+  "TaskOrigin",
+  "Zoetrope__TaskOrigin",
+  "zoetrope",
+  sizeof(Zoetrope__TaskOrigin),
+  3,
+  zoetrope__task_origin__field_descriptors,
+  zoetrope__task_origin__field_indices_by_name,
+  1,  zoetrope__task_origin__number_ranges,
+  (ProtobufCMessageInit) zoetrope__task_origin__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor zoetrope__refuse__field_descriptors[2] =

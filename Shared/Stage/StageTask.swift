@@ -3,6 +3,7 @@ package import Failure
 import Logging
 import Request
 package import Tensor
+package import Wire
 
 /// Where a task's tensors come from and its checkpoints go: the bus in a worker, memory in `LocalPort`.
 package protocol StagePort: Sendable {
@@ -16,10 +17,16 @@ package protocol StagePort: Sendable {
     var checkpointCost: Duration { get }
     /// Up to `count` idle workers that help with this task; nil when there are none.
     func gather(_ count: Int) async -> AssistanceParty?
+    /// How the job's earlier tasks that this one builds on were computed.
+    var origins: [TaskOrigin] { get }
+    /// Hands a JPEG picture to whoever looks; it may be lost.
+    func show(_ picture: PreviewPicture)
 }
 
 extension StagePort {
     package func gather(_ count: Int) async -> AssistanceParty? { nil }
+    package var origins: [TaskOrigin] { [] }
+    package func show(_ picture: PreviewPicture) {}
 }
 
 /// One task as its handler sees it: decoded parameters, named input tensors, progress, checkpoints.
@@ -107,6 +114,19 @@ package struct StageTask: Sendable {
 
     /// Up to `count` idle workers that help with this task, until `AssistanceParty.leave`; nil when there are none.
     package func gather(assistants count: Int) async -> AssistanceParty? { await port.gather(count) }
+
+    // MARK: Previews
+
+    /// Whether somebody looks: only then a preview is worth making.
+    package var isWatched: Bool { progress.isWatched }
+
+    /// Hands a preview to whoever looks. It may be lost, and nothing waits for it.
+    package func show(_ picture: PreviewPicture) { port.show(picture) }
+
+    // MARK: Where it comes from
+
+    /// How the job's earlier tasks that this one builds on were computed; empty where that is not known.
+    package var origins: [TaskOrigin] { port.origins }
 
     // MARK: Checkpoints
 

@@ -8,6 +8,7 @@ package final class TaskProgress: Sendable {
         var changed = ContinuousClock.now
         var cancellation: String?
         var yieldReason: String?
+        var watchedUntil: ContinuousClock.Instant?
     }
 
     private let state = Mutex(State())
@@ -31,6 +32,12 @@ package final class TaskProgress: Sendable {
 
     /// Time since the last report, which the broker's watchdog judges.
     package var sinceProgress: Duration { state.withLock { $0.changed.duration(to: .now) } }
+
+    /// Somebody looks at the task's previews, for `duration` from now.
+    package func watch(for duration: Duration) { state.withLock { $0.watchedUntil = .now + duration } }
+
+    /// Whether somebody looks at the task's previews. Asked once a step: it is a lock and a comparison.
+    package var isWatched: Bool { state.withLock { state in state.watchedUntil.map { $0 > .now } ?? false } }
 
     /// Asks the computation to stop at its next step; the first reason stays.
     package func cancel(_ reason: String) {

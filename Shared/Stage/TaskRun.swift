@@ -25,13 +25,16 @@ struct TaskRun: Sendable {
     let desk: AssistanceDesk
     /// Called for each checkpoint once it is durable, in rising order.
     let checkpointStored: @Sendable (UInt32, TensorRef) -> Void
+    /// Called for each preview that the stage has made.
+    var previewMade: @Sendable (PreviewPicture) -> Void = { _ in }
 
     /// Runs the handler and puts its outputs where they belong. Never throws: the outcome says it all.
     func execute(_ handler: any StageHandler) async -> TaskOutcome {
         let start = ContinuousClock.now
         let (checkpoints, writer) = AsyncStream.makeStream(
             of: PendingCheckpoint.self, bufferingPolicy: .bufferingNewest(1))
-        let port = BusPort(assign: assign, store: store, desk: desk, checkpoints: writer)
+        let port = BusPort(
+            assign: assign, store: store, desk: desk, checkpoints: writer, previewMade: previewMade)
         let writing = Task { await write(checkpoints, of: port) }
         do {
             let task = StageTask(
@@ -97,12 +100,15 @@ private final class BusPort: StagePort {
     private let checkpoints: AsyncStream<PendingCheckpoint>.Continuation
     private let missing = Mutex<[String]>([])
     private let cost = Mutex(Duration.zero)
+    private let previewMade: @Sendable (PreviewPicture) -> Void
 
     init(
         assign: Assign, store: DurableStore, desk: AssistanceDesk,
-        checkpoints: AsyncStream<PendingCheckpoint>.Continuation
+        checkpoints: AsyncStream<PendingCheckpoint>.Continuation,
+        previewMade: @escaping @Sendable (PreviewPicture) -> Void
     ) {
         self.desk = desk
+        self.previewMade = previewMade
         self.assign = assign
         self.store = store
         self.checkpoints = checkpoints
@@ -147,6 +153,10 @@ private final class BusPort: StagePort {
     func stored(in duration: Duration) { cost.withLock { $0 = duration } }
 
     func gather(_ count: Int) async -> AssistanceParty? { await desk.gather(count, for: assign.lease) }
+
+    var origins: [TaskOrigin] { assign.origins }
+
+    func show(_ picture: PreviewPicture) { previewMade(picture) }
 
     func saveCheckpoint(step: Int, _ tensor: Tensor) {
         checkpoints.yield(PendingCheckpoint(step: UInt32(clamping: step), tensor: tensor))

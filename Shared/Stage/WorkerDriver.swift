@@ -14,6 +14,7 @@ actor WorkerDriver {
         case event(WorkerEvent, cell: Int)
         case tick
         case outcome(HeldLease, TaskOutcome)
+        case preview(HeldLease, PreviewPicture)
         /// SIGTERM: hand everything back and leave.
         case shutdown
         /// Half the grace of a shutdown is over: what has not reached its next step stops where it is.
@@ -26,6 +27,8 @@ actor WorkerDriver {
 
     /// How long outputs that somebody may still fetch keep a drained worker alive.
     private static let drainPatience = Duration.seconds(600)
+    /// How long the answer to a beat counts that says that somebody looks; the next one renews it.
+    private static let watchedFor = Duration.seconds(3)
 
     private let handler: any StageHandler
     private let links: [CellLink]
@@ -63,6 +66,8 @@ actor WorkerDriver {
     /// When nothing was left to do after an order to drain.
     private var drainedAt: ContinuousClock.Instant?
     private var problem: Failure?
+    /// Previews made for whomever since the start.
+    private var previews: UInt64 = 0
 
     init(
         handler: any StageHandler, hello: Hello, links: [CellLink], outputs: MemoryStore, server: DataServer,
@@ -154,6 +159,7 @@ actor WorkerDriver {
             await reportProgress()
             await advanceAll(.tick)
         case .outcome(let held, let outcome): await conclude(held, outcome)
+        case .preview(let held, let picture): await show(picture, of: held)
         case .shutdown:
             guard !isLeaving else { return }
             logger.info("stopping", metadata: ["running": "\(running.count)"])
@@ -204,6 +210,7 @@ actor WorkerDriver {
         if bytes == 0 { keepers = [:] }
         state.setStoreBytes(UInt64(bytes))
         state.setWarm(handler.warm)
+        state.setPreviews(previews)
         for (cell, link) in links.enumerated() { state.setFetched(link.store.fetched, of: cell) }
         for (held, run) in running {
             let progress = WorkerEvent.progress(
@@ -251,11 +258,25 @@ actor WorkerDriver {
             logger.debug(
                 "checkpoint committed",
                 metadata: metadata(HeldLease(cell: cell, lease: lease), ["step": "\(step)"]))
+        case .watched(let leases):
+            for lease in leases {
+                running[HeldLease(cell: cell, lease: lease)]?.progress.watch(for: Self.watchedFor)
+            }
         case .release(let digests): release(digests, cell)
         case .drained:
             logger.info("drained")
             drainedAt = .now
         }
+    }
+
+    /// Sends a preview; one that cannot be sent now is not missed.
+    private func show(_ picture: PreviewPicture, of held: HeldLease) async {
+        previews += 1
+        guard running[held] != nil, picture.jpeg.count <= Limits.previewBytes else { return }
+        let preview = Preview(
+            lease: held.lease, step: UInt32(clamping: picture.step), totalSteps: UInt32(clamping: picture.totalSteps),
+            width: UInt32(clamping: picture.width), height: UInt32(clamping: picture.height), jpeg: picture.jpeg)
+        _ = await links[held.cell].client.send(.preview(preview))
     }
 
     private func release(_ digests: [Digest], _ cell: Int) {
@@ -293,7 +314,8 @@ actor WorkerDriver {
             dataLocations: dataLocations, desk: AssistanceDesk(server: server, client: links[cell].client),
             checkpointStored: { step, ref in
                 inbox.yield(.event(.checkpointStored(lease, step: step, ref: ref), cell: cell))
-            })
+            },
+            previewMade: { inbox.yield(.preview(held, $0)) })
         let task = Task(executorPreference: executor) {
             _ = inbox.yield(.outcome(held, await run.execute(handler)))
         }

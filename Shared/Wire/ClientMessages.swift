@@ -236,11 +236,14 @@ package struct ClusterStatus: Sendable, Hashable {
         /// Gets no new task and leaves when it is empty.
         package var isDraining: Bool
         package var fetched: FetchCounters
+        /// Previews made since its start.
+        package var previews: UInt64
 
         package init(
             worker: String, capabilities: [Capability], slots: UInt32, busy: UInt32, millisecondsSinceBeat: UInt64,
-            isDraining: Bool = false, fetched: FetchCounters = FetchCounters()
+            isDraining: Bool = false, fetched: FetchCounters = FetchCounters(), previews: UInt64 = 0
         ) {
+            self.previews = previews
             self.fetched = fetched
             self.worker = worker
             self.capabilities = capabilities

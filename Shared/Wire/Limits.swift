@@ -9,6 +9,10 @@ package enum Limits {
     package static let namedRefs = 16
     package static let tasksPerJob = 64
     package static let inputsPerTask = 16
+    /// Earlier tasks whose arithmetic an assignment names.
+    package static let originsPerTask = 16
+    /// A preview's picture: it travels inside a control frame.
+    package static let previewBytes = 40 * 1024
     package static let runningTasksPerWorker = 64
     package static let capabilitiesPerWorker = 16
     /// Affinities that a worker names in its beats.

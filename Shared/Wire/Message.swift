@@ -21,6 +21,10 @@ package enum Message: Sendable, Hashable {
     case cluster(ClusterStatus)
     /// Client → broker: intervals and store locations, answered by `welcome`.
     case clientHello
+    /// Client → broker: for a while, send the previews of this job's denoising.
+    case previewWatch(job: String)
+    /// Worker → broker → client: what the task is about to become.
+    case preview(Preview)
     // Work 0x03xx
     case assign(Assign)
     case refuse(Refuse)

@@ -34,6 +34,8 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
     case clusterQuery = 0x0209
     case cluster = 0x020a
     case clientHello = 0x020b
+    case previewWatch = 0x0250
+    case preview = 0x0251
 
     case assign = 0x0301
     case refuse = 0x0302
@@ -97,6 +99,8 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
         case .clusterQuery: "CLUSTER_QUERY"
         case .cluster: "CLUSTER"
         case .clientHello: "CLIENT_HELLO"
+        case .previewWatch: "PREVIEW_WATCH"
+        case .preview: "PREVIEW"
         case .assign: "ASSIGN"
         case .refuse: "REFUSE"
         case .checkpoint: "CHECKPOINT"
@@ -145,9 +149,10 @@ package enum MessageKind: UInt16, Sendable, Hashable, CaseIterable, CustomString
             .assistOffered, .assist:
             .broker
         case .goodbye: [.worker, .client]
+        case .preview: [.worker, .broker]
         case .error: .any
         case .clusterQuery, .ticketRequest: [.client, .worker]
-        case .submit, .query, .watch, .cancel, .clientHello, .drain, .deadQuery, .deadRetry: .client
+        case .submit, .query, .watch, .cancel, .clientHello, .drain, .deadQuery, .deadRetry, .previewWatch: .client
         case .get, .stop, .putOpen, .putChunk, .putDone, .assistJoin: .consumer
         case .chunk, .stored, .notHere, .busy, .memoryInvitation, .memorySlot: .store
         case .credit, .assistPart, .assistEnd, .assistPulse: [.store, .consumer]
@@ -182,6 +187,8 @@ extension Message {
         case .clusterQuery: .clusterQuery
         case .cluster: .cluster
         case .clientHello: .clientHello
+        case .previewWatch: .previewWatch
+        case .preview: .preview
         case .assign: .assign
         case .refuse: .refuse
         case .checkpoint: .checkpoint

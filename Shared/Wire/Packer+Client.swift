@@ -146,6 +146,7 @@ extension Packer {
         result.pointee.milliseconds_since_beat = worker.millisecondsSinceBeat
         result.pointee.draining = worker.isDraining ? 1 : 0
         result.pointee.fetched = try fetchCounters(worker.fetched)
+        result.pointee.previews = worker.previews
         return result
     }
 

@@ -88,6 +88,12 @@ extension Packer {
         case .clientHello:
             envelope.pointee.client_hello = try empty()
             envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_CLIENT_HELLO
+        case .previewWatch(let job):
+            envelope.pointee.preview_watch = try previewWatch(job: job)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_PREVIEW_WATCH
+        case .preview(let body):
+            envelope.pointee.preview = try preview(body)
+            envelope.pointee.body_case = ZOETROPE__ENVELOPE__BODY_PREVIEW
         default: return false
         }
         return true

@@ -55,6 +55,7 @@ extension Packer {
         result.pointee.warm = try array(beat.warm, "beat.warm", limit: Limits.warmPerWorker) { (name) throws(Failure) in
             try text(name, "beat.warm")
         }
+        result.pointee.previews = beat.previews
         return result
     }
 
@@ -81,6 +82,9 @@ extension Packer {
         result.pointee.n_releases = acknowledgement.releases.count
         result.pointee.releases = try array(
             acknowledgement.releases, "beat_acknowledgement.releases", limit: Limits.releasesPerBeat, digest)
+        result.pointee.n_watched = acknowledgement.watched.count
+        result.pointee.watched = try list(
+            acknowledgement.watched, "beat_acknowledgement.watched", limit: Limits.runningTasksPerWorker, lease)
         return result
     }
 

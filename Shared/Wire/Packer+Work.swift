@@ -18,6 +18,8 @@ extension Packer {
         result.pointee.lease_milliseconds = assign.leaseMilliseconds
         if let earlier = assign.earlierCheckpoint { result.pointee.earlier_checkpoint = try tensorRef(earlier) }
         result.pointee.earlier_checkpoint_step = assign.earlierCheckpointStep
+        result.pointee.n_origins = assign.origins.count
+        result.pointee.origins = try list(assign.origins, "assign.origins", limit: Limits.originsPerTask, taskOrigin)
         return result
     }
 

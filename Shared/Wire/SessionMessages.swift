@@ -113,11 +113,14 @@ package struct Beat: Sendable, Hashable {
     package var fetched: FetchCounters
     /// Affinities of the tasks that it could begin without loading or changing weights.
     package var warm: [String]
+    /// Previews made since the worker's start.
+    package var previews: UInt64
 
     package init(
         freeSlots: UInt32, running: [RunningTask], storeBytes: UInt64, fetched: FetchCounters = FetchCounters(),
-        warm: [String] = []
+        warm: [String] = [], previews: UInt64 = 0
     ) {
+        self.previews = previews
         self.freeSlots = freeSlots
         self.running = running
         self.storeBytes = storeBytes
@@ -132,8 +135,11 @@ package struct BeatAcknowledgement: Sendable, Hashable {
     package var drain: Bool
     /// Blobs that no unfinished task needs any more.
     package var releases: [Digest]
+    /// Those of the worker's leases whose previews somebody looks at now.
+    package var watched: [Lease]
 
-    package init(sequence: UInt64, drain: Bool, releases: [Digest]) {
+    package init(sequence: UInt64, drain: Bool, releases: [Digest], watched: [Lease] = []) {
+        self.watched = watched
         self.sequence = sequence
         self.drain = drain
         self.releases = releases

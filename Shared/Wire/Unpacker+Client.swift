@@ -116,7 +116,7 @@ extension Unpacker {
                 raw.n_capabilities, raw.capabilities, "cluster.capabilities", limit: Limits.capabilitiesPerWorker,
                 capability),
             slots: raw.slots, busy: raw.busy, millisecondsSinceBeat: raw.milliseconds_since_beat,
-            isDraining: raw.draining != 0, fetched: try fetchCounters(raw.fetched))
+            isDraining: raw.draining != 0, fetched: try fetchCounters(raw.fetched), previews: raw.previews)
     }
 
     func clusterStatus(_ raw: Zoetrope__ClusterStatus) throws(Failure) -> ClusterStatus {

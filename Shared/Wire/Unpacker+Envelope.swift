@@ -69,6 +69,10 @@ extension Unpacker {
             return .cluster(try clusterStatus(required(raw.cluster, "cluster")))
         case ZOETROPE__ENVELOPE__BODY_CLIENT_HELLO:
             return try empty(required(raw.client_hello, "client_hello"), .clientHello)
+        case ZOETROPE__ENVELOPE__BODY_PREVIEW_WATCH:
+            return .previewWatch(job: try previewWatch(required(raw.preview_watch, "preview_watch")))
+        case ZOETROPE__ENVELOPE__BODY_PREVIEW:
+            return .preview(try preview(required(raw.preview, "preview")))
         default: return nil
         }
     }

@@ -43,7 +43,8 @@ extension Unpacker {
                 raw.n_running, raw.running, "beat.running", limit: Limits.runningTasksPerWorker, runningTask),
             storeBytes: raw.store_bytes, fetched: try fetchCounters(raw.fetched),
             warm: try texts(
-                raw.n_warm, raw.warm, "beat.warm", limit: Limits.warmPerWorker, textLimit: Limits.nameBytes))
+                raw.n_warm, raw.warm, "beat.warm", limit: Limits.warmPerWorker, textLimit: Limits.nameBytes),
+            previews: raw.previews)
     }
 
     func fetchCounters(_ raw: UnsafeMutablePointer<Zoetrope__FetchCounters>?) throws(Failure) -> FetchCounters {
@@ -59,7 +60,9 @@ extension Unpacker {
         return BeatAcknowledgement(
             sequence: raw.sequence, drain: raw.drain != 0,
             releases: try array(
-                raw.n_releases, raw.releases, "beat_acknowledgement.releases", limit: Limits.releasesPerBeat, digest))
+                raw.n_releases, raw.releases, "beat_acknowledgement.releases", limit: Limits.releasesPerBeat, digest),
+            watched: try list(
+                raw.n_watched, raw.watched, "beat_acknowledgement.watched", limit: Limits.runningTasksPerWorker, lease))
     }
 
     func errorReply(_ raw: Zoetrope__ErrorReply) throws(Failure) -> ErrorReply {

@@ -16,7 +16,8 @@ extension Unpacker {
             inputs: try list(raw.n_inputs, raw.inputs, "assign.inputs", limit: Limits.namedRefs, namedRef),
             durableOutputs: raw.durable_outputs != 0, checkpoint: checkpoint, checkpointStep: raw.checkpoint_step,
             earlierCheckpoint: earlier, earlierCheckpointStep: raw.earlier_checkpoint_step,
-            leaseMilliseconds: raw.lease_milliseconds)
+            leaseMilliseconds: raw.lease_milliseconds,
+            origins: try list(raw.n_origins, raw.origins, "assign.origins", limit: Limits.originsPerTask, taskOrigin))
     }
 
     func refuse(_ raw: Zoetrope__Refuse) throws(Failure) -> Refuse {

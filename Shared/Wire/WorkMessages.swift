@@ -28,12 +28,15 @@ package struct Assign: Sendable, Hashable {
     package var earlierCheckpoint: TensorRef?
     package var earlierCheckpointStep: UInt32
     package var leaseMilliseconds: UInt32
+    /// How the job's earlier tasks that this one builds on were computed.
+    package var origins: [TaskOrigin]
 
     package init(
         lease: Lease, attempt: UInt32, stage: String, model: String, parameters: String, inputs: [NamedRef],
         durableOutputs: Bool, checkpoint: TensorRef?, checkpointStep: UInt32, earlierCheckpoint: TensorRef? = nil,
-        earlierCheckpointStep: UInt32 = 0, leaseMilliseconds: UInt32
+        earlierCheckpointStep: UInt32 = 0, leaseMilliseconds: UInt32, origins: [TaskOrigin] = []
     ) {
+        self.origins = origins
         self.lease = lease
         self.attempt = attempt
         self.stage = stage

@@ -102,7 +102,7 @@ extension BrokerState {
                 ClusterStatus.Worker(
                     worker: worker.hello.worker, capabilities: worker.hello.capabilities, slots: worker.hello.slots,
                     busy: busy[session, default: 0], millisecondsSinceBeat: now.elapsed(since: worker.lastHeardAt),
-                    isDraining: worker.isDraining, fetched: worker.fetched))
+                    isDraining: worker.isDraining, fetched: worker.fetched, previews: worker.previews))
         }
         let queued = index.queuedCount
         return ClusterStatus(

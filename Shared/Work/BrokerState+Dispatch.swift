@@ -180,7 +180,8 @@ extension BrokerState {
             durableOutputs: task.specification.durableOutputs, checkpoint: task.checkpoint,
             checkpointStep: task.checkpointStep, earlierCheckpoint: task.earlierCheckpoint?.ref,
             earlierCheckpointStep: task.earlierCheckpoint?.step ?? 0,
-            leaseMilliseconds: UInt32(clamping: configuration.leaseMilliseconds))
+            leaseMilliseconds: UInt32(clamping: configuration.leaseMilliseconds),
+            origins: origins(of: task, in: job))
         send(.assign(assign), to: session)
     }
 }

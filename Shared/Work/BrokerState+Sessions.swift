@@ -55,23 +55,25 @@ extension BrokerState {
             worker.listed = Set(beat.running.map(\.fence))
             worker.fetched = beat.fetched
             worker.readyFor = Set(beat.warm)
+            worker.previews = beat.previews
             workers[session] = worker
             for running in beat.running { renew(running, of: session, now: now) }
             findLostAssignments(of: session, listed: worker.listed, now: now)
         } else {
             workers[session] = worker
         }
-        acknowledgeBeat(of: session)
+        acknowledgeBeat(of: session, now: now)
     }
 
-    private mutating func acknowledgeBeat(of session: SessionID) {
+    private mutating func acknowledgeBeat(of session: SessionID, now: Instant) {
         guard var worker = workers[session] else { return }
         let batch = worker.releases.prefix(Limits.releasesPerBeat)
         let again = batch.filter { $0.repeats > 1 }.map { (digest: $0.digest, repeats: $0.repeats - 1) }
         worker.releases = Array(worker.releases.dropFirst(batch.count)) + again
         workers[session] = worker
         let acknowledgement = BeatAcknowledgement(
-            sequence: worker.beatSequence, drain: worker.isDraining, releases: batch.map(\.digest))
+            sequence: worker.beatSequence, drain: worker.isDraining, releases: batch.map(\.digest),
+            watched: watchedLeases(of: session, now: now))
         send(.beatAcknowledgement(acknowledgement), to: session, inReplyTo: worker.beatSequence)
     }
 
@@ -152,6 +154,10 @@ extension BrokerState {
                 watchers[job] = nil
                 lastPushAt[job] = nil
             }
+        }
+        for job in previewWatchers.keys {
+            previewWatchers[job]?[session] = nil
+            if previewWatchers[job]?.isEmpty == true { previewWatchers[job] = nil }
         }
         guard workers[session] != nil else { return }
         workers[session]?.isReachable = false

@@ -37,6 +37,8 @@ package struct BrokerState: Sendable {
         var isDraining = false
         /// As its newest beat told.
         var fetched = FetchCounters()
+        /// Previews it has made, as its newest beat told.
+        var previews: UInt64 = 0
         /// Blobs it may drop, with how many beat answers still say so (an answer can be lost).
         var releases: [(digest: Digest, repeats: Int)] = []
     }
@@ -109,6 +111,8 @@ package struct BrokerState: Sendable {
     /// Watching sessions of each job.
     var watchers: [String: Set<SessionID>] = [:]
     var lastPushAt: [String: UInt64] = [:]
+    /// Sessions that look at a job's previews, and until when.
+    var previewWatchers: [String: [SessionID: UInt64]] = [:]
     /// Since watchers of waiting jobs last heard of it.
     var hasQueueMoved = false
     var nextQueueEventAt: UInt64 = 0
@@ -229,6 +233,8 @@ package struct BrokerState: Sendable {
         case .drain(let drain): accept(drain, from: session, inReplyTo: sequence)
         case .deadQuery(let query): answer(query, from: session, inReplyTo: sequence)
         case .deadRetry(let retry): accept(retry, from: session, inReplyTo: sequence, now: now)
+        case .previewWatch(let job): watchPreviews(of: job, from: session, inReplyTo: sequence, now: now)
+        case .preview(let preview): show(preview, from: session, now: now)
         case .clusterQuery: send(.cluster(clusterStatus(now)), to: session, inReplyTo: sequence)
         case .error: break
         default:
@@ -342,6 +348,7 @@ package struct BrokerState: Sendable {
             forgetOldJobs(now)
         }
         dismissSilentWorkers(now)
+        if !previewWatchers.isEmpty { forgetPreviewWatchers(now) }
         // Last, when it is known what is ready: outputs may have gone with a silent worker, and free slots come first.
         dispatch(now)
         preempt(now)

@@ -99,6 +99,11 @@ package struct WorkerCells: Sendable {
     /// What was fetched for the jobs of one broker, for its beats.
     package mutating func setFetched(_ counters: FetchCounters, of cell: Int) { links[cell].state.fetched = counters }
 
+    /// Previews that were made for whomever, for the beats.
+    package mutating func setPreviews(_ count: UInt64) {
+        for cell in links.indices { links[cell].state.previews = count }
+    }
+
     /// Advances the machine by one event that concerns one broker.
     package mutating func handle(_ event: WorkerEvent, of cell: Int, now: Instant) -> [Effect] {
         var effects: [Effect] = []

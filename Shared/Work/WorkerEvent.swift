@@ -56,6 +56,8 @@ package enum WorkerEffect: Sendable, Hashable {
     case committed(Lease)
     /// The broker will resume from this step.
     case checkpointCommitted(Lease, step: UInt32)
+    /// Somebody looks at the previews of these leases; said again with every beat as long as that is so.
+    case watched([Lease])
     /// No unfinished task needs these blobs any more.
     case release([Digest])
     /// Follows `drain` once.

@@ -73,6 +73,8 @@ package struct WorkerState: Sendable {
     package var fetched = FetchCounters()
     /// Affinities of tasks that need no weights loaded or changed, for the beat; as above.
     package var warm: [String] = []
+    /// Previews made so far; as above.
+    package var previews: UInt64 = 0
     /// Slots that this broker must not count on: those that tasks of other brokers take, or that are offered to another
     /// one first (`WorkerCells`).
     package var slotsElsewhere: UInt32 = 0
@@ -234,6 +236,8 @@ package struct WorkerState: Sendable {
             // What is not COMMITTED yet cannot be meant: the same bytes were released for an earlier task.
             let releases = acknowledgement.releases.filter { !isUnconfirmedOutput($0) }
             if !releases.isEmpty { effects.append(.release(releases)) }
+            let watched = acknowledgement.watched.filter { held[$0]?.occupiesSlot ?? false }
+            if !watched.isEmpty { effects.append(.watched(watched)) }
         case .assign(let assign): effects += take(assign, inReplyTo: envelope.sequence, now: now)
         case .assist(let order): effects += take(order, now: now)
         case .checkpointCommitted(let lease, let step):
@@ -395,7 +399,8 @@ package struct WorkerState: Sendable {
         }
         advertisedSlots = freeSlots
         let beat = Beat(
-            freeSlots: advertisedSlots, running: running, storeBytes: storeBytes, fetched: fetched, warm: warm)
+            freeSlots: advertisedSlots, running: running, storeBytes: storeBytes, fetched: fetched, warm: warm,
+            previews: previews)
         return effects + [.send(.beat(beat), inReplyTo: 0)]
     }
 

@@ -27,7 +27,8 @@ enum Samples {
         ],
         storeBytes: 1 << 40,
         fetched: FetchCounters(memoryBlobs: 1, memoryBytes: 2 << 40, socketBlobs: 3, socketBytes: 4, fallbacks: 5),
-        warm: ["float32", "bfloat16+ab"])
+        warm: ["float32", "bfloat16+ab"],
+        previews: 6)
     static let submit = Submit(
         idempotencyKey: "key-1", requestDigest: digest(3), tenant: "studio", priority: -5,
         specification: #"{"prompt":"一只猫 🐈"}"#,
@@ -53,7 +54,8 @@ enum Samples {
     static let assign = Assign(
         lease: lease, attempt: 2, stage: "denoiser", model: "m", parameters: #"{"seed":1}"#,
         inputs: [NamedRef(name: "prompt_embeds", ref: ref)], durableOutputs: true, checkpoint: scalar,
-        checkpointStep: 11, earlierCheckpoint: ref, earlierCheckpointStep: 9, leaseMilliseconds: 15_000)
+        checkpointStep: 11, earlierCheckpoint: ref, earlierCheckpointStep: 9, leaseMilliseconds: 15_000,
+        origins: [TaskOrigin(task: "encode", numerics: "cpu/avx2/2", isMixed: true)])
     static let deadJob = DeadJob(
         job: "j-0001", state: .dead, finishedUnixMilliseconds: 1_790_000_060_000, errorCode: "worker_lost",
         errorMessage: "task denoise lost its worker 3 times", task: "denoise", stage: "denoiser", attempts: 4,
@@ -76,7 +78,8 @@ enum Samples {
         .welcome(
             Welcome(beatMilliseconds: 1000, leaseMilliseconds: 15_000, storeLocations: ref.locations, cell: "north")),
         .needHello, .beat(beat),
-        .beatAcknowledgement(BeatAcknowledgement(sequence: 5, drain: true, releases: [digest(5), digest(6)])),
+        .beatAcknowledgement(
+            BeatAcknowledgement(sequence: 5, drain: true, releases: [digest(5), digest(6)], watched: [lease])),
         .goodbye, .error(ErrorReply(code: "overloaded", message: "too many jobs", retryAfterMilliseconds: 250)),
         .submit(submit), .accepted(Accepted(job: "j-0001", replayed: true)),
         .query(Query(job: "", before: "j-0002", limit: 4, beforeUnixMilliseconds: 1_790_000_000_000)),
@@ -88,10 +91,13 @@ enum Samples {
                 workers: [
                     .init(
                         worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300,
-                        isDraining: true, fetched: beat.fetched)
+                        isDraining: true, fetched: beat.fetched, previews: 7)
                 ], queuedJobs: 4, runningJobs: 1, isDraining: true, cell: "north", backlogMilliseconds: 90_000,
                 counts: [.init(name: "refused_role", value: 3), .init(name: "descriptors_limit", value: 1 << 20)])),
-        .clientHello, .assign(assign), .refuse(Refuse(lease: lease, code: "busy")),
+        .clientHello, .previewWatch(job: "j-0001"),
+        .preview(
+            Preview(lease: lease, step: 12, totalSteps: 50, width: 96, height: 48, jpeg: [0xff, 0xd8, 0xff, 0xd9])),
+        .assign(assign), .refuse(Refuse(lease: lease, code: "busy")),
         .checkpoint(CheckpointReport(lease: lease, step: 12, ref: ref)),
         .checkpointCommitted(lease: lease, step: 12),
         .complete(

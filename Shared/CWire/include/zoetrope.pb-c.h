@@ -42,12 +42,15 @@ typedef struct Zoetrope__TaskStatus Zoetrope__TaskStatus;
 typedef struct Zoetrope__JobStatus Zoetrope__JobStatus;
 typedef struct Zoetrope__StatusPage Zoetrope__StatusPage;
 typedef struct Zoetrope__Watch Zoetrope__Watch;
+typedef struct Zoetrope__PreviewWatch Zoetrope__PreviewWatch;
+typedef struct Zoetrope__Preview Zoetrope__Preview;
 typedef struct Zoetrope__Cancel Zoetrope__Cancel;
 typedef struct Zoetrope__CancelOutcome Zoetrope__CancelOutcome;
 typedef struct Zoetrope__ClusterWorker Zoetrope__ClusterWorker;
 typedef struct Zoetrope__ClusterStatus Zoetrope__ClusterStatus;
 typedef struct Zoetrope__Count Zoetrope__Count;
 typedef struct Zoetrope__Assign Zoetrope__Assign;
+typedef struct Zoetrope__TaskOrigin Zoetrope__TaskOrigin;
 typedef struct Zoetrope__Refuse Zoetrope__Refuse;
 typedef struct Zoetrope__CheckpointReport Zoetrope__CheckpointReport;
 typedef struct Zoetrope__CheckpointCommitted Zoetrope__CheckpointCommitted;
@@ -168,7 +171,9 @@ typedef enum {
   ZOETROPE__ENVELOPE__BODY_ASSIST_JOIN = 133,
   ZOETROPE__ENVELOPE__BODY_ASSIST_PART = 134,
   ZOETROPE__ENVELOPE__BODY_ASSIST_END = 135,
-  ZOETROPE__ENVELOPE__BODY_ASSIST_PULSE = 136
+  ZOETROPE__ENVELOPE__BODY_ASSIST_PULSE = 136,
+  ZOETROPE__ENVELOPE__BODY_PREVIEW_WATCH = 140,
+  ZOETROPE__ENVELOPE__BODY_PREVIEW = 141
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ZOETROPE__ENVELOPE__BODY__CASE)
 } Zoetrope__Envelope__BodyCase;
 
@@ -236,6 +241,8 @@ struct  Zoetrope__Envelope
     Zoetrope__AssistPart *assist_part;
     Zoetrope__AssistEnd *assist_end;
     Zoetrope__Empty *assist_pulse;
+    Zoetrope__PreviewWatch *preview_watch;
+    Zoetrope__Preview *preview;
   };
 };
 #define ZOETROPE__ENVELOPE__INIT \
@@ -445,10 +452,14 @@ struct  Zoetrope__Beat
    */
   size_t n_warm;
   ProtobufCBinaryData *warm;
+  /*
+   * made since the worker's start
+   */
+  uint64_t previews;
 };
 #define ZOETROPE__BEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__beat__descriptor) \
-    , 0, 0,NULL, 0, NULL, 0,NULL }
+    , 0, 0,NULL, 0, NULL, 0,NULL, 0 }
 
 
 /*
@@ -478,10 +489,15 @@ struct  Zoetrope__BeatAcknowledgement
   protobuf_c_boolean drain;
   size_t n_releases;
   ProtobufCBinaryData *releases;
+  /*
+   * somebody looks at their previews
+   */
+  size_t n_watched;
+  Zoetrope__Lease **watched;
 };
 #define ZOETROPE__BEAT_ACKNOWLEDGEMENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__beat_acknowledgement__descriptor) \
-    , 0, 0, 0,NULL }
+    , 0, 0, 0,NULL, 0,NULL }
 
 
 struct  Zoetrope__ErrorReply
@@ -669,6 +685,34 @@ struct  Zoetrope__Watch
     , {0,NULL}, 0 }
 
 
+/*
+ * For a while: whoever still looks says so again.
+ */
+struct  Zoetrope__PreviewWatch
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData job;
+};
+#define ZOETROPE__PREVIEW_WATCH__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__preview_watch__descriptor) \
+    , {0,NULL} }
+
+
+struct  Zoetrope__Preview
+{
+  ProtobufCMessage base;
+  Zoetrope__Lease *lease;
+  uint32_t step;
+  uint32_t total_steps;
+  uint32_t width;
+  uint32_t height;
+  ProtobufCBinaryData jpeg;
+};
+#define ZOETROPE__PREVIEW__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__preview__descriptor) \
+    , NULL, 0, 0, 0, 0, {0,NULL} }
+
+
 struct  Zoetrope__Cancel
 {
   ProtobufCMessage base;
@@ -701,10 +745,11 @@ struct  Zoetrope__ClusterWorker
   uint64_t milliseconds_since_beat;
   protobuf_c_boolean draining;
   Zoetrope__FetchCounters *fetched;
+  uint64_t previews;
 };
 #define ZOETROPE__CLUSTER_WORKER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__cluster_worker__descriptor) \
-    , {0,NULL}, 0,NULL, 0, 0, 0, 0, NULL }
+    , {0,NULL}, 0,NULL, 0, 0, 0, 0, NULL, 0 }
 
 
 struct  Zoetrope__ClusterStatus
@@ -764,10 +809,33 @@ struct  Zoetrope__Assign
    */
   Zoetrope__TensorRef *earlier_checkpoint;
   uint32_t earlier_checkpoint_step;
+  /*
+   * who computed what this task begins with
+   */
+  size_t n_origins;
+  Zoetrope__TaskOrigin **origins;
 };
 #define ZOETROPE__ASSIGN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assign__descriptor) \
-    , NULL, 0, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, 0, NULL, 0, 0, NULL, 0 }
+    , NULL, 0, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, 0, NULL, 0, 0, NULL, 0, 0,NULL }
+
+
+/*
+ * How one of the job's earlier tasks was computed.
+ */
+struct  Zoetrope__TaskOrigin
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData task;
+  ProtobufCBinaryData numerics;
+  /*
+   * it went on elsewhere with other arithmetic
+   */
+  protobuf_c_boolean mixed;
+};
+#define ZOETROPE__TASK_ORIGIN__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&zoetrope__task_origin__descriptor) \
+    , {0,NULL}, {0,NULL}, 0 }
 
 
 struct  Zoetrope__Refuse
@@ -1748,6 +1816,44 @@ Zoetrope__Watch *
 void   zoetrope__watch__free_unpacked
                      (Zoetrope__Watch *message,
                       ProtobufCAllocator *allocator);
+/* Zoetrope__PreviewWatch methods */
+void   zoetrope__preview_watch__init
+                     (Zoetrope__PreviewWatch         *message);
+size_t zoetrope__preview_watch__get_packed_size
+                     (const Zoetrope__PreviewWatch   *message);
+size_t zoetrope__preview_watch__pack
+                     (const Zoetrope__PreviewWatch   *message,
+                      uint8_t             *out);
+size_t zoetrope__preview_watch__pack_to_buffer
+                     (const Zoetrope__PreviewWatch   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__PreviewWatch *
+       zoetrope__preview_watch__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__preview_watch__free_unpacked
+                     (Zoetrope__PreviewWatch *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__Preview methods */
+void   zoetrope__preview__init
+                     (Zoetrope__Preview         *message);
+size_t zoetrope__preview__get_packed_size
+                     (const Zoetrope__Preview   *message);
+size_t zoetrope__preview__pack
+                     (const Zoetrope__Preview   *message,
+                      uint8_t             *out);
+size_t zoetrope__preview__pack_to_buffer
+                     (const Zoetrope__Preview   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__Preview *
+       zoetrope__preview__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__preview__free_unpacked
+                     (Zoetrope__Preview *message,
+                      ProtobufCAllocator *allocator);
 /* Zoetrope__Cancel methods */
 void   zoetrope__cancel__init
                      (Zoetrope__Cancel         *message);
@@ -1861,6 +1967,25 @@ Zoetrope__Assign *
                       const uint8_t       *data);
 void   zoetrope__assign__free_unpacked
                      (Zoetrope__Assign *message,
+                      ProtobufCAllocator *allocator);
+/* Zoetrope__TaskOrigin methods */
+void   zoetrope__task_origin__init
+                     (Zoetrope__TaskOrigin         *message);
+size_t zoetrope__task_origin__get_packed_size
+                     (const Zoetrope__TaskOrigin   *message);
+size_t zoetrope__task_origin__pack
+                     (const Zoetrope__TaskOrigin   *message,
+                      uint8_t             *out);
+size_t zoetrope__task_origin__pack_to_buffer
+                     (const Zoetrope__TaskOrigin   *message,
+                      ProtobufCBuffer     *buffer);
+Zoetrope__TaskOrigin *
+       zoetrope__task_origin__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   zoetrope__task_origin__free_unpacked
+                     (Zoetrope__TaskOrigin *message,
                       ProtobufCAllocator *allocator);
 /* Zoetrope__Refuse methods */
 void   zoetrope__refuse__init
@@ -2534,6 +2659,12 @@ typedef void (*Zoetrope__StatusPage_Closure)
 typedef void (*Zoetrope__Watch_Closure)
                  (const Zoetrope__Watch *message,
                   void *closure_data);
+typedef void (*Zoetrope__PreviewWatch_Closure)
+                 (const Zoetrope__PreviewWatch *message,
+                  void *closure_data);
+typedef void (*Zoetrope__Preview_Closure)
+                 (const Zoetrope__Preview *message,
+                  void *closure_data);
 typedef void (*Zoetrope__Cancel_Closure)
                  (const Zoetrope__Cancel *message,
                   void *closure_data);
@@ -2551,6 +2682,9 @@ typedef void (*Zoetrope__Count_Closure)
                   void *closure_data);
 typedef void (*Zoetrope__Assign_Closure)
                  (const Zoetrope__Assign *message,
+                  void *closure_data);
+typedef void (*Zoetrope__TaskOrigin_Closure)
+                 (const Zoetrope__TaskOrigin *message,
                   void *closure_data);
 typedef void (*Zoetrope__Refuse_Closure)
                  (const Zoetrope__Refuse *message,
@@ -2681,12 +2815,15 @@ extern const ProtobufCMessageDescriptor zoetrope__task_status__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__job_status__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__status_page__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__watch__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__preview_watch__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__preview__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__cancel__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__cancel_outcome__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__cluster_status__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__count__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__assign__descriptor;
+extern const ProtobufCMessageDescriptor zoetrope__task_origin__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__refuse__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__checkpoint_report__descriptor;
 extern const ProtobufCMessageDescriptor zoetrope__checkpoint_committed__descriptor;
