@@ -154,8 +154,7 @@ var targets: [Target] = [
         "Worker",
         [
             "TextEncoderService", "DenoiserService", "VAEEncoderService", "VAEDecoderService", "Stage", "Model",
-            "Request", "Bus", "Diffusion", "Compute",
-            "Checkpoint", "Tensor", "DemoModel",
+            "Request", "Bus", "Diffusion", "Compute", "Checkpoint", "Media", "Tensor", "DemoModel", "Wire",
         ]),
     tests("Broker", ["BrokerService", "Bus", "Ledger", "Runtime", "Wire", "Work", "Tensor", logging]),
     tests(
@@ -165,11 +164,16 @@ var targets: [Target] = [
             "Checkpoint", "DemoModel",
             hummingbird, hummingbirdTesting, nioCore, logging,
         ], exclude: ["openai_client_check.py"]),
-    tests("PromptUpsampler", ["PromptUpsamplerService", "Stage", "Tensor"]),
+    tests("PromptUpsampler", ["PromptUpsamplerService", "Stage", "Request", "Tensor"]),
     tests(
         "VideoMuxer",
-        ["VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Model", "Checkpoint", "DemoModel", "Tensor"]),
-    tests("CommandLine", ["CommandLineService", "Bus", "Wire", "Runtime", "Tensor", argumentParser]),
+        [
+            "VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Model", "Checkpoint", "DemoModel", "Tensor",
+            "Wire",
+        ]),
+    tests(
+        "CommandLine",
+        ["CommandLineService", "Bus", "Wire", "Runtime", "Tensor", "Request", "Diffusion", argumentParser]),
     tests("Fuzz", ["FuzzTargets"]),
     tests("Architecture", []),
     tests(
@@ -183,17 +187,18 @@ targets += service(
         "Bus", "Wire", "Tensor", "Media", "Request", "Checkpoint", "Model", "DemoModel", "Runtime", hummingbird,
         nioCore, logging, serviceLifecycle,
     ])
-targets += service("PromptUpsampler", ["Stage", "Request", "Tensor"])
+targets += service("PromptUpsampler", ["Stage", "Media", "Request", "Tensor"])
 targets += service("TextEncoder", ["Stage", "Model", "Text", "Compute", "Checkpoint", "Request", "Tensor", "Wire"])
-targets += service("Denoiser", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Request", "Tensor"])
+targets += service(
+    "Denoiser", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Media", "Request", "Tensor", "Wire"])
 targets += service("VAEEncoder", ["Stage", "Model", "Diffusion", "Compute", "Checkpoint", "Request", "Tensor"])
 targets += service("VAEDecoder", ["Stage", "Bus", "Model", "Compute", "Checkpoint", "Request", "Tensor"])
-targets += service("VideoMuxer", ["Stage", "Media", "Model", "Checkpoint", "Request", "Tensor", "Runtime"])
+targets += service("VideoMuxer", ["Stage", "Media", "Model", "Checkpoint", "Request", "Tensor", "Runtime", "Wire"])
 targets += service(
     "CommandLine",
     [
-        "Bus", "Wire", "Request", "Checkpoint", "Model", "DemoModel", "Diffusion", "Media", "Tensor", "Runtime",
-        argumentParser,
+        "Bus", "Wire", "Request", "Checkpoint", "Compute", "DemoModel", "Diffusion", "Media", "Model", "Tensor",
+        "Runtime", argumentParser,
     ])
 targets.append(
     .executableTarget(

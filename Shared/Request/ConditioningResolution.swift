@@ -9,7 +9,7 @@ extension RequestDraft {
         let kinds: [String: Conditioning] = ["image": .image, "video": .video, "control_video": .control]
         let fields = [
             image.map { _ in "image" }, video.map { _ in "video" }, controlVideo.map { _ in "control_video" },
-            attachment?.field,
+            attachment.flatMap { $0.field == "caption_of" ? nil : $0.field },
         ].compactMap(\.self)
         let given = fields.map { (kind: kinds[$0] ?? traits.referenceConditioning, field: $0) }
         guard given.count <= 1 else {

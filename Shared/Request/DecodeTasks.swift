@@ -11,9 +11,11 @@ extension JobGraph {
     ///
     /// A video in tiles has a task a tile, so that every decoder takes part and a lost tile alone is made again. Where
     /// frames themselves are wanted, one decoder makes and joins them.
+    ///
+    /// - Parameter prompt: the text that the text encoder read, where that is not the request's.
     static func pictures(
         _ request: GenerationRequest, _ traits: ModelTraits,
-        latents: InputSource = .task(name: "denoise", output: "latents")
+        latents: InputSource = .task(name: "denoise", output: "latents"), prompt: InputSource? = nil
     ) throws(Failure) -> [TaskSpecification] {
         if request.outputType == .latent { return [] }
         let ratio = traits.spatialCompressionRatio
@@ -22,11 +24,15 @@ extension JobGraph {
             ? traits.tiling.grid(height: request.height / ratio, width: request.width / ratio) : nil
         if let grid, request.outputType == .video, !request.keepFloatFrames {
             let bytes = grid.pixels * 3 * request.numFrames * (request.dtype == .float32 ? 4 : 2)
-            if bytes <= sharedTileBytes { return try shared(grid, bytes: bytes, request, traits, latents: latents) }
+            if bytes <= sharedTileBytes {
+                return try shared(grid, bytes: bytes, request, traits, latents: latents, prompt: prompt)
+            }
         }
         let decode = try decode(request, traits, grid: grid, latents: latents)
         guard request.outputType == .video else { return [decode] }
-        return [decode, try mux(request, traits, inputs: [input("frames", of: decode.name)], tiles: nil)]
+        return [
+            decode, try mux(request, traits, inputs: [input("frames", of: decode.name)], prompt: prompt, tiles: nil),
+        ]
     }
 
     /// Frames are large and quickly made again: they stay in the decoder's memory unless they are the job's result.
@@ -43,11 +49,12 @@ extension JobGraph {
     }
 
     private static func shared(
-        _ grid: TileGrid, bytes: Int, _ request: GenerationRequest, _ traits: ModelTraits, latents: InputSource
+        _ grid: TileGrid, bytes: Int, _ request: GenerationRequest, _ traits: ModelTraits, latents: InputSource,
+        prompt: InputSource?
     ) throws(Failure) -> [TaskSpecification] {
         let tiles = grid.tiles, ratio = traits.spatialCompressionRatio
         var tasks: [TaskSpecification] = [], inputs: [TaskInput] = [], counts: [Int] = []
-        for range in shares(of: tiles.count, among: Limits.inputsPerTask) {
+        for range in shares(of: tiles.count, among: Limits.inputsPerTask - (prompt == nil ? 0 : 1)) {
             let part = tiles[range]
             let parameters = DecodeParameters(
                 dtype: request.dtype, numFrames: request.numFrames,
@@ -61,7 +68,7 @@ extension JobGraph {
         }
         // Of a job's tasks the broker hands out the last that can begin: the small remainders shall come at the end.
         return tasks.reversed() + [
-            try mux(request, traits, inputs: inputs, tiles: TileSources(grid: grid, counts: counts))
+            try mux(request, traits, inputs: inputs, prompt: prompt, tiles: TileSources(grid: grid, counts: counts))
         ]
     }
 
@@ -81,11 +88,13 @@ extension JobGraph {
     }
 
     private static func mux(
-        _ request: GenerationRequest, _ traits: ModelTraits, inputs: [TaskInput], tiles: TileSources?
+        _ request: GenerationRequest, _ traits: ModelTraits, inputs: [TaskInput], prompt: InputSource?,
+        tiles: TileSources?
     ) throws(Failure) -> TaskSpecification {
         let parameters = MuxParameters(request: request, modelDigest: traits.digest, tiles: tiles)
         return TaskSpecification(
             name: "mux", stage: StageName.videoMuxer.rawValue, model: "",
-            parameters: try CanonicalJSON.encode(parameters), inputs: inputs, durableOutputs: true)
+            parameters: try CanonicalJSON.encode(parameters),
+            inputs: inputs + (prompt.map { [TaskInput(name: "prompt", source: $0)] } ?? []), durableOutputs: true)
     }
 }

@@ -58,6 +58,10 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
     package var loras: [AdapterUse]?
     /// Whether the autoencoder works in tiles (diffusers' `vae.enable_tiling()`); nil: no.
     package var vaeTiling: Bool?
+    /// What it began with beside its text, by digest; nil: nothing.
+    package var inputs: [RequestInput]?
+    /// True when the prompt is to be written by whoever looks at the clip of `caption_of`; nil otherwise.
+    package var isCaptioned: Bool?
     /// What was decided for the user and should be seen, such as the frame count that `seconds` led to.
     package var notes: [String]
 
@@ -73,6 +77,7 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         stepCacheCoefficients: [Double]? = nil, stepCacheRange: Int? = nil, conditioning: Conditioning? = nil,
         fit: PictureFit? = nil, strength: Double? = nil, imageLatentScale: Double? = nil,
         stepsUntil: Int? = nil, decodeWorkers: Int? = nil, loras: [AdapterUse]? = nil, vaeTiling: Bool? = nil,
+        inputs: [RequestInput]? = nil, isCaptioned: Bool? = nil,
         notes: [String] = []
     ) {
         self.loras = loras
@@ -108,12 +113,14 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         self.stepsUntil = stepsUntil
         self.decodeWorkers = decodeWorkers
         self.vaeTiling = vaeTiling
+        self.inputs = inputs
+        self.isCaptioned = isCaptioned
         self.notes = notes
     }
 
     enum CodingKeys: String, CodingKey {
         case model, prompt, width, height, scheduler, seed, dtype, container, conditioning, fit, strength, notes
-        case loras
+        case loras, inputs
         case negativePrompt = "negative_prompt"
         case numFrames = "num_frames"
         case framesPerSecond = "fps"
@@ -135,6 +142,7 @@ package struct GenerationRequest: Sendable, Hashable, Codable {
         case stepsUntil = "steps_until"
         case decodeWorkers = "decode_workers"
         case vaeTiling = "vae_tiling"
+        case isCaptioned = "is_captioned"
     }
 
     /// Whether the denoiser needs the embeddings of the negative prompt (diffusers: `guidance_scale > 1`).

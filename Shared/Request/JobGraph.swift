@@ -26,20 +26,24 @@ package enum StageName: String, Sendable, Hashable, CaseIterable {
 /// | task | stage | inputs | outputs |
 /// |---|---|---|---|
 /// | `upsample` | prompt-upsampler | – | `prompt` u8 |
+/// | `caption` | prompt-upsampler | `frames` [T,H,W,3] u8 | `prompt` u8 |
 /// | `encode` | text-encoder | `prompt`? | `input_ids` [1,L] i32, `prompt_embeds` [1,L,D], `negative_prompt_embeds`? |
 /// | `condition` | vae-encoder | `pixels` [T,H,W,3] u8 | `condition_latents` [1,F,C,h,w] f32 |
 /// | `denoise` | denoiser | `prompt_embeds`, `negative_prompt_embeds`?, `condition_latents`?, `init_latents`?, `state`? | `latents` [1,F,C,h,w] f32, `latents_steps`? |
 /// | `decode` | vae-decoder | `latents` | `frames` [T,H,W,3] u8, `frames_float32`? [1,T,H,W,3] |
 /// | `decode.R.C` instead, of a video in tiles | vae-decoder | `latents` | `tiles` [n] f32 or bf16 |
-/// | `mux` | video-muxer | `frames`, or `tiles.0`, `tiles.1`, … | `video`, `contact_sheet`, `thumbnail` u8 |
+/// | `mux` | video-muxer | `frames`, or `tiles.0`, `tiles.1`, …; `prompt`? | `video`, `contact_sheet`, `thumbnail` u8 |
 package enum JobGraph {
     /// The SUBMIT for `request`.
     ///
     /// - Parameters:
     ///   - initialLatents: stored noise [1,F,C,h,w] float32, exactly when `request.useInitialLatents`.
     ///   - pixels: the stored picture or clip [T,H,W,3] u8 of the request's size, exactly when it begins with one.
+    ///   - source: which file the pixels are of, for the record.
     ///   - upsamplerAvailable: whether a prompt upsampler serves; without one the prompt goes in unchanged and the
     ///     specification's notes say so.
+    ///   - caption: the clip that the prompt is to be written of, exactly when the request is captioned.
+    ///   - variant: which of several videos of one request this is; nil where it is the only one.
     ///   - idempotencyKey: at most 128 bytes; empty for none.
     ///   - tenant: whose turn the job takes.
     ///   - priority: higher goes first.
@@ -49,11 +53,13 @@ package enum JobGraph {
     /// prompts written as JSON would not fit a bus message.
     package static func submit(
         for request: GenerationRequest, traits: ModelTraits, initialLatents: TensorRef? = nil,
-        pixels: TensorRef? = nil, upsamplerAvailable: Bool = true, idempotencyKey: String = "", tenant: String = "",
+        pixels: TensorRef? = nil, source: RequestInput? = nil, upsamplerAvailable: Bool = true,
+        caption: Caption? = nil, variant: String? = nil, idempotencyKey: String = "", tenant: String = "",
         priority: Int32 = 0, deadlineMilliseconds: UInt64 = 0
     ) throws(Failure) -> Submit {
         try check(initialLatents, request, traits)
         try check(pixels: pixels, request)
+        try check(caption, request)
         guard idempotencyKey.utf8.count <= RequestLimits.idempotencyKeyBytes, !idempotencyKey.utf8.contains(0) else {
             throw Failure(
                 "idempotency_key_invalid", "The idempotency key has \(idempotencyKey.utf8.count) bytes.",
@@ -61,6 +67,7 @@ package enum JobGraph {
         }
         let upsampling = request.upsamplePrompt && upsamplerAvailable
         var recorded = request
+        recorded.inputs = inputs(source, pixels: pixels, initialLatents: initialLatents, caption: caption)
         if request.upsamplePrompt && !upsampling {
             recorded.notes.append("prompt_unchanged: no prompt upsampler is connected")
         }
@@ -68,10 +75,11 @@ package enum JobGraph {
             idempotencyKey: idempotencyKey,
             requestDigest: try digest(
                 of: request, model: traits.digest, initialLatents: initialLatents?.digest,
-                pixels: pixels?.digest),
+                pixels: pixels?.digest, caption: caption?.frames.digest, variant: variant),
             tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(recorded),
             tasks: try tasks(
-                for: recorded, traits: traits, initialLatents: initialLatents, pixels: pixels, upsampling: upsampling),
+                for: recorded, traits: traits, initialLatents: initialLatents, pixels: pixels, upsampling: upsampling,
+                caption: caption?.frames),
             deadlineMilliseconds: deadlineMilliseconds)
         try checkSize(submit)
         return submit
@@ -83,10 +91,12 @@ package enum JobGraph {
     ///   - request: what `RequestDraft.reencoding` made of the first job's.
     ///   - latents: the first job's final latents in the store; they stay there as long as the new job does.
     ///   - source: the first job, for the notes.
+    ///   - prompt: the text that another stage wrote for the first job, if one did.
     ///
     /// Fails as `submit` does.
     package static func reencode(
-        _ request: GenerationRequest, latents: TensorRef, of source: String, traits: ModelTraits,
+        _ request: GenerationRequest, latents: TensorRef, of source: String, prompt: TensorRef? = nil,
+        traits: ModelTraits,
         idempotencyKey: String = "", tenant: String = "", priority: Int32 = 0, deadlineMilliseconds: UInt64 = 0
     ) throws(Failure) -> Submit {
         var recorded = request
@@ -95,7 +105,8 @@ package enum JobGraph {
             idempotencyKey: idempotencyKey,
             requestDigest: try digest(of: request, model: traits.digest, initialLatents: latents.digest),
             tenant: tenant, priority: priority, specification: try CanonicalJSON.encode(recorded),
-            tasks: try pictures(recorded, traits, latents: .blob(latents)), deadlineMilliseconds: deadlineMilliseconds)
+            tasks: try pictures(recorded, traits, latents: .blob(latents), prompt: prompt.map { .blob($0) }),
+            deadlineMilliseconds: deadlineMilliseconds)
         try checkSize(submit)
         return submit
     }
@@ -133,7 +144,8 @@ package enum JobGraph {
         request.stepsUntil = nil
         request.notes.append("continued: from step \(steps) of \(source)")
         let denoise = try denoise(request, traits, from: DenoiseSources(stored: known))
-        let tasks = [denoise] + (try pictures(request, traits))
+        let prompt = writtenPrompt(in: outputs).map { InputSource.blob($0) }
+        let tasks = [denoise] + (try pictures(request, traits, prompt: prompt))
         let submit = Submit(
             idempotencyKey: idempotencyKey,
             requestDigest: try digest(of: request, model: traits.digest, initialLatents: state.digest),
@@ -147,21 +159,50 @@ package enum JobGraph {
     /// the same. A seed drawn at random does not count, so that a repeated request without a seed is the same request;
     /// nor do notes.
     package static func digest(
-        of request: GenerationRequest, model: String, initialLatents: Digest? = nil, pixels: Digest? = nil
+        of request: GenerationRequest, model: String, initialLatents: Digest? = nil, pixels: Digest? = nil,
+        caption: Digest? = nil, variant: String? = nil
     ) throws(Failure) -> Digest {
         struct Identity: Encodable {
             let request: GenerationRequest
             let model: String
             let initialLatents: String
             let pixels: String?
+            let caption: String?
+            let variant: String?
         }
         var stable = request
         if stable.seedIsRandom { stable.seed = 0 }
         stable.notes = []
+        // They are named by the digests beside.
+        stable.inputs = nil
         let identity = Identity(
             request: stable, model: model, initialLatents: initialLatents.map(\.description) ?? "",
-            pixels: pixels.map(\.description))
+            pixels: pixels.map(\.description), caption: caption.map(\.description), variant: variant)
         return Digest.of(Array(try CanonicalJSON.encode(identity).utf8))
+    }
+
+    /// The prompt that another stage wrote for a job, by the names of what that job has stored.
+    package static func writtenPrompt(in outputs: [String: TensorRef]) -> TensorRef? {
+        outputs["caption.prompt"] ?? outputs["upsample.prompt"]
+    }
+
+    /// What the request begins with, for its specification; nil: nothing.
+    private static func inputs(
+        _ source: RequestInput?, pixels: TensorRef?, initialLatents: TensorRef?, caption: Caption?
+    ) -> [RequestInput]? {
+        var inputs: [RequestInput] = []
+        if var source {
+            source.content = pixels?.digest.description
+            inputs.append(source)
+        }
+        if let initialLatents {
+            inputs.append(RequestInput(field: "init_latents", content: initialLatents.digest.description))
+        }
+        if let caption {
+            inputs.append(
+                RequestInput(field: "caption_of", file: caption.file, content: caption.frames.digest.description))
+        }
+        return inputs.isEmpty ? nil : inputs
     }
 
     /// Whether noise of this type and shape can start `request`; the remedy names the shape that can.
@@ -200,6 +241,31 @@ package enum JobGraph {
                 "The pixels are \(pixels.map { "\($0.dtype) \($0.shape)" } ?? "missing"), and the request needs "
                     + "\(expected.map { "uint8 \($0)" } ?? "none").",
                 field: kind?.rawValue ?? "image")
+        }
+    }
+
+    private static func check(_ caption: Caption?, _ request: GenerationRequest) throws(Failure) {
+        let shape = caption?.frames.shape ?? [1, 1, 1, 3]
+        guard (caption != nil) == (request.isCaptioned == true), shape.count == 4, shape[3] == 3,
+            (1...RequestLimits.captionFrames).contains(shape[0]), caption?.frames.dtype ?? .uint8 == .uint8
+        else {
+            throw Failure(
+                "pixels_misshapen",
+                "The frames to caption are \(caption.map { "\($0.frames.dtype) \($0.frames.shape)" } ?? "missing").",
+                field: "caption_of")
+        }
+    }
+
+    /// A clip whose caption becomes the prompt.
+    package struct Caption: Sendable, Hashable {
+        /// Some frames of it, stored, uint8 `[T, H, W, 3]`.
+        package var frames: TensorRef
+        /// SHA-256 of the clip's file.
+        package var file: String
+
+        package init(frames: TensorRef, file: String) {
+            self.frames = frames
+            self.file = file
         }
     }
 

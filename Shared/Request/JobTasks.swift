@@ -5,15 +5,18 @@ extension JobGraph {
     /// The tasks of `request`, producers before consumers.
     static func tasks(
         for request: GenerationRequest, traits: ModelTraits, initialLatents: TensorRef?, pixels: TensorRef?,
-        upsampling: Bool
+        upsampling: Bool, caption: TensorRef? = nil
     ) throws(Failure) -> [TaskSpecification] {
         var tasks: [TaskSpecification] = []
         if upsampling { tasks.append(try upsample(request)) }
-        tasks.append(try encode(request, traits, upsampling: upsampling))
+        if let caption { tasks.append(try self.caption(caption)) }
+        // Only tasks that write a prompt come before the text encoder.
+        let prompt = tasks.last.map { InputSource.task(name: $0.name, output: "prompt") }
+        tasks.append(try encode(request, traits, prompt: prompt))
         if let pixels, let kind = request.conditioning { tasks.append(try condition(kind, pixels, request, traits)) }
         tasks.append(
             try denoise(request, traits, from: DenoiseSources(request, initialLatents: initialLatents)))
-        return tasks + (try pictures(request, traits))
+        return tasks + (try pictures(request, traits, prompt: prompt))
     }
 
     private static func upsample(_ request: GenerationRequest) throws(Failure) -> TaskSpecification {
@@ -23,8 +26,15 @@ extension JobGraph {
             durableOutputs: true)
     }
 
+    private static func caption(_ frames: TensorRef) throws(Failure) -> TaskSpecification {
+        TaskSpecification(
+            name: "caption", stage: StageName.promptUpsampler.rawValue, model: "",
+            parameters: try CanonicalJSON.encode(CaptionParameters()),
+            inputs: [TaskInput(name: "frames", source: .blob(frames))], durableOutputs: true)
+    }
+
     private static func encode(
-        _ request: GenerationRequest, _ traits: ModelTraits, upsampling: Bool
+        _ request: GenerationRequest, _ traits: ModelTraits, prompt: InputSource?
     ) throws(Failure) -> TaskSpecification {
         let parameters = EncodeParameters(
             prompt: request.prompt, negativePrompt: request.usesGuidance ? request.negativePrompt : nil,
@@ -32,7 +42,7 @@ extension JobGraph {
         return TaskSpecification(
             name: "encode", stage: StageName.textEncoder.rawValue, model: traits.digest,
             parameters: try CanonicalJSON.encode(parameters),
-            inputs: upsampling ? [input("prompt", of: "upsample")] : [], durableOutputs: true)
+            inputs: prompt.map { [TaskInput(name: "prompt", source: $0)] } ?? [], durableOutputs: true)
     }
 
     private static func condition(

@@ -40,6 +40,8 @@ package struct ModelTraits: Sendable, Hashable, Codable {
     /// TeaCache's polynomial for this model, highest power first: what `zoetrope.json` names, or the published one of a
     /// model of released shape. Nil where there is none.
     package var teaCacheCoefficients: [Double]?
+    /// How latents look, where the folder's `zoetrope.json` knows it: previews of running jobs need it.
+    package var latentColors: LatentColors?
 
     /// Reads the traits of an opened folder.
     ///
@@ -79,6 +81,7 @@ package struct ModelTraits: Sendable, Hashable, Codable {
         schedulerConfig = folder.scheduler
         tiling = AutoencoderTiling(folder.vae)
         teaCacheCoefficients = defaults.teaCacheCoefficients ?? TeaCacheCoefficients.published(for: transformer)
+        latentColors = try LatentColors.of(folder)
     }
 
     private static func conditioning(_ folder: ModelFolder) throws(Failure) -> Conditioning {

@@ -9,12 +9,17 @@ struct NativeDefaults: Sendable, Hashable, Codable {
     var framesPerSecond: Int?
     /// Of TeaCache's polynomial, highest power first.
     var teaCacheCoefficients: [Double]?
+    /// Red, green and blue of each latent channel, and of none.
+    var latentRGBFactors: [[Double]]?
+    var latentRGBBias: [Double]?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
         case numInferenceSteps = "num_inference_steps"
         case guidanceScale = "guidance_scale"
         case framesPerSecond = "fps"
         case teaCacheCoefficients = "teacache_coefficients"
+        case latentRGBFactors = "latent_rgb_factors"
+        case latentRGBBias = "latent_rgb_bias"
     }
 
     static let fileName = "zoetrope.json"
@@ -38,16 +43,19 @@ struct NativeDefaults: Sendable, Hashable, Codable {
             throw failure
         } catch {
             throw Self.invalid(
-                path, "it must be one JSON object of numbers, and of a list of them for teacache_coefficients")
+                path,
+                "it must be one JSON object of numbers, of lists of them for teacache_coefficients and latent_rgb_bias, "
+                    + "and of a list of lists for latent_rgb_factors")
         }
         try check(path)
     }
 
-    /// Any number or list: which of them a name takes is known to the coding keys.
+    /// Any number, list or list of lists: which of them a name takes is known to the coding keys.
     private struct Entry: Decodable {
         init(from decoder: any Decoder) throws {
             let container = try decoder.singleValueContainer()
-            if (try? container.decode(Double.self)) == nil { _ = try container.decode([Double].self) }
+            if (try? container.decode(Double.self)) != nil || (try? container.decode([Double].self)) != nil { return }
+            _ = try container.decode([[Double]].self)
         }
     }
 
@@ -63,6 +71,12 @@ struct NativeDefaults: Sendable, Hashable, Codable {
         }
         if let teaCacheCoefficients, !(1...10).contains(teaCacheCoefficients.count) {
             throw Self.invalid(path, "teacache_coefficients has \(teaCacheCoefficients.count) numbers, not 1 to 10")
+        }
+        if let latentRGBFactors, latentRGBFactors.isEmpty || latentRGBFactors.contains(where: { $0.count != 3 }) {
+            throw Self.invalid(path, "latent_rgb_factors must have three numbers for each latent channel")
+        }
+        if let latentRGBBias, latentRGBBias.count != 3 {
+            throw Self.invalid(path, "latent_rgb_bias has \(latentRGBBias.count) numbers, not 3")
         }
     }
 

@@ -3,11 +3,12 @@ package import FoundationEssentials
 
 /// A picture or clip that came as a file in the form of a request.
 package struct AttachedFile: Sendable, Hashable {
-    /// What it is: `image`, `video`, `control_video`, or `input_reference` for whichever the model begins with.
+    /// What it is: `image`, `video`, `control_video`, `caption_of`, or `input_reference` for whichever the model begins
+    /// with.
     package var field: String
     package var bytes: [UInt8]
 
-    package static let fields = ["input_reference", "image", "video", "control_video"]
+    package static let fields = ["input_reference", "image", "video", "control_video", "caption_of"]
 
     package init(field: String, bytes: [UInt8]) {
         self.field = field
@@ -55,6 +56,8 @@ package struct RequestDraft: Sendable, Hashable {
     package var video: String?
     /// The id of an uploaded clip that every step follows.
     package var controlVideo: String?
+    /// The id of an uploaded clip whose caption is the prompt.
+    package var captionOf: String?
     package var fit: String?
     package var strength: Double?
     package var imageLatentScale: Double?
@@ -68,6 +71,8 @@ package struct RequestDraft: Sendable, Hashable {
     package var loras: [AdapterUse]?
     /// Whether the autoencoder works in tiles.
     package var vaeTiling: Bool?
+    /// How many videos, with seeds that follow one another; nil for one.
+    package var count: Int?
     /// A file that came with the request.
     package var attachment: AttachedFile?
 
@@ -80,6 +85,7 @@ package struct RequestDraft: Sendable, Hashable {
         "output_type", "upsample_prompt", "allow_unsafe_steps", "keep_step_latents", "keep_float_frames",
         "init_latents", "step_cache", "step_cache_threshold", "step_cache_range", "image", "video", "control_video",
         "fit", "strength", "image_latent_scale", "source_fps", "steps_until", "decode_workers", "loras", "vae_tiling",
+        "n", "caption_of",
     ]
 
     /// Reads one JSON object; `body_not_json` when it is none. A null leaves the field's default.
@@ -141,6 +147,7 @@ package struct RequestDraft: Sendable, Hashable {
         case "num_inference_steps": numInferenceSteps = try value.integer(name)
         case "steps_until": stepsUntil = try value.integer(name)
         case "decode_workers": decodeWorkers = try value.integer(name)
+        case "n": count = try value.integer(name)
         case "guidance_scale": guidanceScale = try value.number(name)
         case "step_cache_threshold": stepCacheThreshold = try value.number(name)
         case "step_cache_range": stepCacheRange = try value.integer(name)
@@ -167,6 +174,7 @@ package struct RequestDraft: Sendable, Hashable {
         case "image": image = try value.string(name)
         case "video": video = try value.string(name)
         case "control_video": controlVideo = try value.string(name)
+        case "caption_of": captionOf = try value.string(name)
         case "fit": fit = try value.string(name)
         default: return false
         }

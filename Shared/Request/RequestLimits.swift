@@ -19,6 +19,12 @@ package enum RequestLimits {
     package static let seconds = 1...1024
     /// Decoders that share one decode.
     package static let decodeWorkers = 1...16
+    /// Frames of a clip that are shown to whoever captions it.
+    package static let captionFrames = 8
+    /// Pixels of the longer side of those.
+    package static let captionSide = 512
+    /// Videos that one request may ask for.
+    package static let videos = 1...16
     /// Bytes of an idempotency key.
     package static let idempotencyKeyBytes = 128
 }

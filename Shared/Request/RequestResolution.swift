@@ -18,7 +18,8 @@ extension RequestDraft {
         try checkModel(traits)
         let conditioning = try checkedConditioning(traits)
         try checkSourceRate(conditioning)
-        let prompt = try checkedPrompt()
+        let isCaptioned = try checkedCaption()
+        let prompt = isCaptioned ? "" : try checkedPrompt()
         let negativePrompt = try checkedNegativePrompt()
         var notes: [String] = []
         let framesPerSecond = try checkedFramesPerSecond(traits)
@@ -46,7 +47,8 @@ extension RequestDraft {
             strength: try checkedStrength(conditioning, steps: steps),
             imageLatentScale: try checkedImageLatentScale(conditioning, traits),
             stepsUntil: try checkedStepsUntil(conditioning, steps: steps), decodeWorkers: try checkedDecodeWorkers(),
-            loras: try checkedAdapters(), vaeTiling: vaeTiling == true ? true : nil, notes: notes)
+            loras: try checkedAdapters(), vaeTiling: vaeTiling == true ? true : nil,
+            isCaptioned: isCaptioned ? true : nil, notes: notes)
     }
 
     // MARK: Text
@@ -56,6 +58,23 @@ extension RequestDraft {
         throw Failure(
             "model_unknown", "The model \"\(model.prefix(80))\" is not served here.", field: "model",
             remedy: "Use \"\(traits.name)\" or leave the field out.")
+    }
+
+    /// Whether the prompt is to be the caption of a clip, and then nobody else may write it.
+    private func checkedCaption() throws(Failure) -> Bool {
+        guard captionOf != nil || attachment?.field == "caption_of" else { return false }
+        let other = (prompt ?? "").isEmpty ? upsamplePrompt == true ? "upsample_prompt" : nil : "prompt"
+        if let other {
+            throw Failure(
+                "fields_conflict", "caption_of is given together with \(other).", field: other,
+                remedy: "The clip's caption is the prompt: leave \(other) out.")
+        }
+        guard captionOf == nil || attachment?.field != "caption_of" else {
+            throw Failure(
+                "fields_conflict", "caption_of is given twice, as a file and as an id.", field: "caption_of",
+                remedy: "Give one of them.")
+        }
+        return true
     }
 
     private func checkedPrompt() throws(Failure) -> String {

@@ -1,11 +1,16 @@
 package import Diffusion
-package import Failure
 
 /// What the prompt upsampler is told (task `upsample`).
 package struct UpsampleParameters: Sendable, Hashable, Codable {
     package var prompt: String
 
     package init(prompt: String) { self.prompt = prompt }
+}
+
+/// What whoever captions a clip is told (task `caption`): nothing but the clip, the input tensor `frames`
+/// `[T, H, W, 3]` uint8, some of its frames in their order.
+package struct CaptionParameters: Sendable, Hashable, Codable {
+    package init() {}
 }
 
 /// What the text encoder is told (task `encode`). An input tensor `prompt` (UTF-8 bytes), when there is one, takes the
@@ -128,7 +133,8 @@ package struct DecodeParameters: Sendable, Hashable, Codable {
     }
 }
 
-/// What the video muxer is told (task `mux`): the whole request, for the file's metadata, and the model's identity.
+/// What the video muxer is told (task `mux`): the whole request, for the file's manifest, and the model's identity. An
+/// input tensor `prompt` (UTF-8 bytes), when there is one, is the prompt that the text encoder read.
 package struct MuxParameters: Sendable, Hashable, Codable {
     package var request: GenerationRequest
     /// Hexadecimal SHA-256 of the model folder.
@@ -145,25 +151,4 @@ package struct MuxParameters: Sendable, Hashable, Codable {
     package var framesPerSecond: Int { request.framesPerSecond }
     package var container: OutputContainer { request.container }
     package var prompt: String { request.prompt }
-    package var negativePrompt: String { request.negativePrompt }
-    package var seed: UInt64 { request.seed }
-    package var modelName: String { request.model }
-
-    /// The provenance record for the file's comment: canonical JSON of everything that made the video.
-    /// - Parameter version: the version of the program that writes the file.
-    package func manifest(version: String) throws(Failure) -> String {
-        try CanonicalJSON.encode(
-            Manifest(generator: "zoetrope \(version)", modelDigest: modelDigest, request: request))
-    }
-
-    private struct Manifest: Encodable {
-        let generator: String
-        let modelDigest: String
-        let request: GenerationRequest
-
-        enum CodingKeys: String, CodingKey {
-            case generator, request
-            case modelDigest = "model_digest"
-        }
-    }
 }

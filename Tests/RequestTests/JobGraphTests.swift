@@ -59,19 +59,8 @@ struct JobGraphTests {
         #expect(submit.tasks[2].durableOutputs, "float frames can be fetched only from the store")
         let mux = try CanonicalJSON.decode(MuxParameters.self, from: submit.tasks[3].parameters)
         #expect(mux.request == asked)
-        #expect(mux.container == .webm && mux.modelName == "cogvideox-demo")
+        #expect(mux.container == .webm && mux.request.model == "cogvideox-demo")
         #expect(try CanonicalJSON.decode(GenerationRequest.self, from: submit.specification) == asked)
-    }
-
-    @Test("the manifest for the file names everything that made the video")
-    func manifest() throws {
-        let mux = MuxParameters(request: try request(), modelDigest: "abc")
-        let text = try mux.manifest(version: "1.2")
-        for part in [
-            "\"generator\":\"zoetrope 1.2\"", "\"model_digest\":\"abc\"", "\"seed\":3", "\"scheduler\":\"ddim\"",
-        ] {
-            #expect(text.contains(part))
-        }
     }
 
     @Test("without guidance there are no negative embeddings to make or to read")

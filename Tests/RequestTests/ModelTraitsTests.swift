@@ -79,7 +79,8 @@ struct ModelTraitsTests {
         "a zoetrope.json that is wrong is refused with its path",
         arguments: [
             "[]", "{\"steps\": 3}", "{\"fps\": \"8\"}", "{\"fps\": 0}", "{\"num_inference_steps\": 2.5}",
-            "{\"guidance_scale\": -1}", "{\"num_inference_steps\": 5000}",
+            "{\"guidance_scale\": -1}", "{\"num_inference_steps\": 5000}", "{\"latent_rgb_factors\": [[1, 2]]}",
+            "{\"latent_rgb_factors\": [[1, 2, 3]]}", "{\"latent_rgb_bias\": [1]}", "{\"latent_rgb_factors\": 1}",
         ])
     func wrongDefaults(text: String) {
         let found = #expect(throws: Failure.self) { try ModelFixtures.traits(transformer: [:], zoetrope: text) }

@@ -23,7 +23,8 @@ struct RequestDraftTests {
              "keep_step_latents": true, "keep_float_frames": false, "init_latents": "0a",
              "step_cache": "teacache", "step_cache_threshold": 0.25, "step_cache_range": 3, "image": "a", "video": "b",
              "control_video": "c", "fit": "cover", "strength": 0.5, "image_latent_scale": 1.5, "source_fps": 12,
-             "steps_until": 9, "decode_workers": 3, "loras": [{"name": "style", "weight": 0.5}], "vae_tiling": true}
+             "steps_until": 9, "decode_workers": 3, "loras": [{"name": "style", "weight": 0.5}], "vae_tiling": true,
+             "n": 4, "caption_of": "d"}
             """
         let draft = try RequestDraft(json: Data(json.utf8))
         #expect(draft.seed == .max)
@@ -42,7 +43,8 @@ struct RequestDraftTests {
             ("step_cache_threshold", "0.25"), ("step_cache_range", "3"), ("image", "a"), ("video", "b"),
             ("control_video", "c"), ("fit", "cover"), ("strength", "0.5"), ("image_latent_scale", "1.5"),
             ("source_fps", "12"), ("steps_until", "9"), ("decode_workers", "3"),
-            ("loras", #"[{"path": "style", "weight": 0.5}]"#), ("vae_tiling", "1"),
+            ("loras", #"[{"path": "style", "weight": 0.5}]"#), ("vae_tiling", "1"), ("n", "4"),
+            ("caption_of", "d"),
         ]
         #expect(try RequestDraft(form: texts(form)) == draft)
     }

@@ -8,6 +8,7 @@ import Tensor
 import TestSupport
 import Testing
 import VideoMuxerService
+import Wire
 
 @Suite(.serialized, .timeLimit(.minutes(1)))
 struct VideoMuxerTests {
@@ -22,7 +23,9 @@ struct VideoMuxerTests {
         let parameters = MuxParameters(request: request(container), modelDigest: "abc123")
         return StageTask(
             name: "job/mux", attempt: 1, parameters: try CanonicalJSON.encode(parameters),
-            port: LocalPort(inputs: ["frames": frames]))
+            port: LocalPort(
+                inputs: ["frames": frames],
+                origins: [TaskOrigin(task: "denoise", numerics: "cpu/avx2/2", isMixed: true)]))
     }
 
     /// Frames whose brightness rises from frame to frame.
@@ -58,9 +61,11 @@ struct VideoMuxerTests {
             let tags = Dictionary(uniqueKeysWithValues: probe.metadata.map { ($0.key.lowercased(), $0.value) })
             #expect(tags["title"] == "a \"red\" sun — over hills")
             let comment = try #require(tags["comment"])
-            #expect(comment.contains(#""model_digest":"abc123""#))
-            #expect(comment.contains(#""seed":42"#))
-            #expect(comment.contains(#""negative_prompt":"blurry""#))
+            let manifest = try VideoManifest(comment: comment)
+            #expect(manifest.model.digest == "abc123" && manifest.request == request(container))
+            #expect(manifest.framesDigest == frames.withUnsafeBytes { Digest.of($0) }.description)
+            #expect(manifest.arithmetic == ["denoise": .init(name: "cpu/avx2/2", mixed: true)])
+            #expect(manifest.libraries.keys.sorted() == ["avcodec", "avformat", "swscale"])
         }
     }
 

@@ -4,10 +4,12 @@ import Request
 import Runtime
 package import Stage
 import Tensor
+import Wire
 
 /// Stage `video-muxer`: frames to a video file, a contact sheet and a thumbnail, each as the bytes of a file.
 ///
-/// Outputs: `video` in the container asked for, with prompt, seed, model digest and the whole request in its metadata;
+/// Outputs: `video` in the container asked for, with the prompt as its title and a manifest (`VideoManifest`) as its
+/// comment, from which it can be made again;
 /// `contact_sheet` PNG; `thumbnail` JPEG of the middle frame.
 package struct VideoMuxerHandler: StageHandler {
     package let stage = StageName.videoMuxer.rawValue
@@ -32,7 +34,8 @@ package struct VideoMuxerHandler: StageHandler {
         }
         let read = parameters.tiles?.counts.count ?? 0, total = read + frames.shape[0] + 1
         var result = StageResult()
-        result.add("video", try video(frames, parameters, task, after: read, of: total))
+        let metadata = try await metadata(frames, parameters, task)
+        result.add("video", try video(frames, parameters, metadata, task, after: read, of: total))
         result.add("contact_sheet", try Self.contactSheet(frames))
         let middle = frames.rows((frames.shape[0] / 2)..<(frames.shape[0] / 2 + 1))
         let thumbnail = try JPEGEncoder.encode(middle.reshaped(Array(frames.shape.dropFirst())))
@@ -43,7 +46,8 @@ package struct VideoMuxerHandler: StageHandler {
 
     /// Encoders write files, so the video is made in a temporary folder of its own and read back.
     private func video(
-        _ frames: Tensor, _ parameters: MuxParameters, _ task: StageTask, after read: Int, of total: Int
+        _ frames: Tensor, _ parameters: MuxParameters, _ metadata: [String: String], _ task: StageTask, after read: Int,
+        of total: Int
     ) throws(Failure) -> Tensor {
         guard let container = VideoContainer(rawValue: parameters.container.rawValue) else {
             throw Failure(
@@ -60,7 +64,7 @@ package struct VideoMuxerHandler: StageHandler {
         let path = folder.path("video.\(container.fileExtension)")
         let writer = try VideoWriter(
             path: path, container: container, width: frames.shape[2], height: frames.shape[1],
-            framesPerSecond: rate, metadata: try Self.metadata(parameters), threads: threads)
+            framesPerSecond: rate, metadata: metadata, threads: threads)
         for frame in 0..<frames.shape[0] {
             try task.checkCancelled()
             try writer.append(frames: frames.rows(frame..<(frame + 1)))
@@ -70,9 +74,20 @@ package struct VideoMuxerHandler: StageHandler {
         return try folder.read(path)
     }
 
-    /// `title` is the prompt; `comment` the whole request as JSON, from which the video can be made again.
-    private static func metadata(_ parameters: MuxParameters) throws(Failure) -> [String: String] {
-        ["title": parameters.prompt, "comment": try parameters.manifest(version: ServiceVersion.current)]
+    /// `title` is the prompt; `comment` the manifest, from which the video can be made again.
+    private func metadata(
+        _ frames: Tensor, _ parameters: MuxParameters, _ task: StageTask
+    ) async throws(Failure) -> [String: String] {
+        let prompt = try await task.optionalInput("prompt", .bytes).map { bytes in
+            bytes.withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
+        }
+        let arithmetic = task.origins.filter { !$0.numerics.isEmpty }.map { origin in
+            (origin.task, VideoManifest.Arithmetic(name: origin.numerics, mixed: origin.isMixed ? true : nil))
+        }
+        let manifest = VideoManifest(
+            parameters, prompt: prompt, arithmetic: Dictionary(arithmetic) { $1 }, libraries: MediaLibraries.versions,
+            framesDigest: frames.withUnsafeBytes { Digest.of($0) }.description, version: ServiceVersion.current)
+        return ["title": manifest.request.prompt, "comment": try manifest.encoded()]
     }
 
     /// Twelve frames at most, four in a row, each about 384 pixels wide but no more than twice its size.
