@@ -9,6 +9,12 @@ enum Console {
 
     static func print(_ text: String) { write(text + "\n") }
 
+    /// Text of others without characters that a terminal would obey.
+    static func plain(_ text: String) -> String {
+        String(
+            String.UnicodeScalarView(text.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }))
+    }
+
     static func write(_ text: String) { put(text, STDOUT_FILENO) }
 
     static func note(_ text: String) { put(text + "\n", STDERR_FILENO) }

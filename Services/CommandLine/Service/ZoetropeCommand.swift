@@ -9,7 +9,7 @@ package struct ZoetropeCommand: AsyncParsableCommand {
         subcommands: [
             GenerateCommand.self, ServeCommand.self, SubmitCommand.self, StatusCommand.self, WatchCommand.self,
             CancelCommand.self, FetchCommand.self, ReencodeCommand.self, ContinueCommand.self, DrainCommand.self,
-            DeadCommand.self, ModelsCommand.self, KeysCommand.self,
+            DeadCommand.self, ModelsCommand.self, KeysCommand.self, ReplayCommand.self,
         ])
 
     package init() {}
