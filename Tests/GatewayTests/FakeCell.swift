@@ -111,6 +111,10 @@ actor FakeCell: CellService {
         try list(before: before, acceptedBefore: 0, limit: limit)
     }
 
+    func previews(job: String) throws(Failure) -> AsyncThrowingStream<Preview, any Error> {
+        AsyncThrowingStream { $0.finish() }
+    }
+
     func watch(job: String) throws(Failure) -> AsyncThrowingStream<JobStatus, any Error> {
         let status = try status(job: job)
         watched.append(job)

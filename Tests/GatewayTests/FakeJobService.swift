@@ -16,6 +16,7 @@ actor FakeJobService: JobService {
     private var deadJobs: [DeadJob] = []
     private var workers: [ClusterStatus.Worker]
     private var counts: [ClusterStatus.Count] = []
+    private var pictures: [Preview] = []
     private let pause: Duration
 
     /// - Parameter pause: how long each change of a watched job takes.
@@ -41,6 +42,9 @@ actor FakeJobService: JobService {
         change(&jobs[index])
         jobs[index].revision += 1
     }
+
+    /// What whoever looks at previews will see.
+    func show(_ pictures: [Preview]) { self.pictures = pictures }
 
     /// What a watcher of the job will see after its present state.
     func script(_ id: String, _ statuses: [JobStatus]) { scripts[id] = statuses }
@@ -89,6 +93,13 @@ actor FakeJobService: JobService {
         }
         let page = newestFirst[start...].prefix(limit)
         return StatusPage(jobs: Array(page), hasMore: start + page.count < jobs.count)
+    }
+
+    func previews(job: String) throws(Failure) -> AsyncThrowingStream<Preview, any Error> {
+        let pictures = pictures
+        return AsyncThrowingStream { continuation in
+            for picture in pictures { continuation.yield(picture) }
+        }
     }
 
     func watch(job: String) throws(Failure) -> AsyncThrowingStream<JobStatus, any Error> {

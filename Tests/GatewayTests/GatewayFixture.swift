@@ -21,14 +21,18 @@ struct GatewayFixture {
 
     static let modelDigest = String(repeating: "d", count: 64)
 
-    /// - Parameter conditioning: what the model wants its videos to begin with.
+    /// - Parameters:
+    ///   - conditioning: what the model wants its videos to begin with.
+    ///   - hasColors: whether the model says which colours its latents have.
     init(
         service: FakeJobService = FakeJobService(), administration: AdminGate = .open,
-        keepAlive: Duration = .seconds(15), conditioning: Conditioning = .text, adapters: AdapterLibrary? = nil
+        keepAlive: Duration = .seconds(15), conditioning: Conditioning = .text, adapters: AdapterLibrary? = nil,
+        hasColors: Bool = true
     ) throws {
         self.service = service
         var traits = try ModelTraits(folder: ModelFolder(path: DemoModel.path()), digest: Self.modelDigest)
         traits.conditioning = conditioning
+        if !hasColors { traits.latentColors = nil }
         self.traits = traits
         gateway = Gateway(
             service: service, traits: traits, administration: administration, keepAlive: keepAlive,

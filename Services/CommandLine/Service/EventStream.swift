@@ -15,7 +15,7 @@ enum EventStream {
             let task = Task {
                 var failures = 0
                 while !Task.isCancelled {
-                    for await status in events(request) {
+                    for await status in events(request) as AsyncStream<VideoStatus> {
                         failures = 0
                         continuation.yield(status)
                         if status.isTerminal { return continuation.finish() }
@@ -38,8 +38,11 @@ enum EventStream {
         }
     }
 
-    /// One connection's events, ending when it closes for whatever reason.
-    private static func events(_ request: URLRequest) -> AsyncStream<VideoStatus> {
+    /// Pictures of a running job, until the stream ends for whatever reason.
+    static func pictures(request: URLRequest) -> AsyncStream<PreviewFiles.Picture> { events(request) }
+
+    /// One connection's events, those that are no `Event` left out, ending when it closes for whatever reason.
+    private static func events<Event: Decodable & Sendable>(_ request: URLRequest) -> AsyncStream<Event> {
         AsyncStream { continuation in
             let receiver = EventReceiver(continuation: continuation)
             let session = URLSession(configuration: .ephemeral, delegate: receiver, delegateQueue: nil)
@@ -56,16 +59,16 @@ enum EventStream {
 /// Splits the body into events and decodes the `data:` lines.
 ///
 /// `@unchecked Sendable`: URLSession calls its delegate on one serial queue only, and nothing else touches `buffer`.
-private final class EventReceiver: NSObject, URLSessionDataDelegate, @unchecked Sendable {
-    private let continuation: AsyncStream<VideoStatus>.Continuation
+private final class EventReceiver<Event: Decodable & Sendable>: NSObject, URLSessionDataDelegate, @unchecked Sendable {
+    private let continuation: AsyncStream<Event>.Continuation
     private var buffer = ServerSentEvents()
 
-    init(continuation: AsyncStream<VideoStatus>.Continuation) { self.continuation = continuation }
+    init(continuation: AsyncStream<Event>.Continuation) { self.continuation = continuation }
 
     func urlSession(_ session: URLSession, dataTask: URLSessionDataTask, didReceive data: Data) {
         for text in buffer.append(data) {
-            if let status = try? JSONDecoder().decode(VideoStatus.self, from: Data(text.utf8)) {
-                continuation.yield(status)
+            if let event = try? JSONDecoder().decode(Event.self, from: Data(text.utf8)) {
+                continuation.yield(event)
             }
         }
     }

@@ -10,7 +10,9 @@ import Tensor
 package struct ModelsCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "models", abstract: "Look at model folders and adapters, check them, and convert SAT checkpoints.",
-        subcommands: [InspectCommand.self, ConvertCommand.self, VerifyCommand.self, AdapterCommand.self])
+        subcommands: [
+            InspectCommand.self, ConvertCommand.self, VerifyCommand.self, AdapterCommand.self, FitPreviewCommand.self,
+        ])
 
     package init() {}
 }

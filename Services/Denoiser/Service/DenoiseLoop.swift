@@ -31,15 +31,21 @@ struct DenoiseLoop {
     /// too large for a checkpoint, so a run that goes on from this one does that step again.
     private var beforeFullStep: DenoiseCheckpoint?
     private var checkpoints: CheckpointPolicy
+    /// Nil where it is not known how latents look.
+    private var preview: LatentPreview?
 
     /// Begins with `initialLatents`, or with noise from the job's seed (`prepare_latents`; both samplers want it at scale 1).
     ///
-    /// - Parameter origin: for checkpoints.
+    /// - Parameters:
+    ///   - origin: for checkpoints.
+    ///   - preview: what shows the steps to whoever looks.
     init(
         session: DenoisingSession, parameters: DenoiseParameters, sampler: Sampler, size: LatentSize,
-        initialLatents: Tensor?, condition: LatentCondition?, origin: Origin
+        initialLatents: Tensor?, condition: LatentCondition?, origin: Origin,
+        preview: LatentPreview? = nil
     ) throws(Failure) {
         self.origin = origin
+        self.preview = preview
         checkpoints = CheckpointPolicy(isGrowing: parameters.keepStepLatents)
         self.session = session
         self.parameters = parameters
@@ -103,6 +109,7 @@ struct DenoiseLoop {
             }
             stepsDone += 1
             task.report(step: stepsDone, of: total)
+            preview?.show(sampler.predictedOriginal, step: stepsDone, of: total, task)
             if parameters.keepStepLatents { history.append(latents) }
             if stepsDone < total, checkpoints.isDue() { save(task) }
         }

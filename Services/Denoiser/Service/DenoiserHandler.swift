@@ -23,6 +23,7 @@ package struct DenoiserHandler: StageHandler {
     private let budget: MemoryBudget
     private let adapters: AdapterLibrary?
     private let transformers = TransformerVariants()
+    private let colors: LatentColors?
 
     package var numerics: String { backend.numerics }
 
@@ -50,6 +51,7 @@ package struct DenoiserHandler: StageHandler {
         self.budget = budget
         let shapes = Transformer3D.expectedWeights(config)
         self.adapters = try adapters.map { path throws(Failure) in try AdapterLibrary(path: path, shapes: shapes) }
+        colors = try LatentColors.of(folder)
         modelDigest = try folder.digest()
         let native = LatentSize(
             frames: config.sampleLatentFrames, channels: config.outChannels, height: config.sampleHeight,
@@ -89,7 +91,8 @@ package struct DenoiserHandler: StageHandler {
             session: session, parameters: parameters, sampler: sampler, size: size, initialLatents: given,
             condition: condition,
             origin: DenoiseLoop.Origin(
-                model: modelDigest, numerics: numerics, adapters: (parameters.loras ?? []).identity))
+                model: modelDigest, numerics: numerics, adapters: (parameters.loras ?? []).identity),
+            preview: colors.map { LatentPreview(colors: $0, padding: size.paddingFrames(parameters, folder)) })
         if let state = try await task.optionalInput("state", .bytes) {
             try loop.restore(DenoiseCheckpoint(decoding: state))
         }

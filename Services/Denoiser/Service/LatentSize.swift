@@ -28,6 +28,11 @@ struct LatentSize: Sendable, Hashable {
             height: parameters.height / scale, width: parameters.width / scale)
     }
 
+    /// Frames at the front that only fill a patch (CogVideoX 1.5).
+    func paddingFrames(_ parameters: DenoiseParameters, _ folder: ModelFolder) -> Int {
+        frames - ((max(parameters.numFrames, 1) - 1) / folder.vae.temporalCompressionRatio + 1)
+    }
+
     var shape: [Int] { [1, frames, channels, height, width] }
 
     var expectation: TensorExpectation {

@@ -66,6 +66,10 @@ package actor BusJobService: CellService {
         try await client().watch(job: job)
     }
 
+    package func previews(job: String) async throws(Failure) -> AsyncThrowingStream<Preview, any Error> {
+        try await client().previews(job: job)
+    }
+
     package func cancel(job: String) async throws(Failure) -> CancelOutcome { try await client().cancel(job: job) }
 
     package func cluster() async throws(Failure) -> ClusterStatus { try await client().cluster() }

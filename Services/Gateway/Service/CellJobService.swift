@@ -122,6 +122,10 @@ package final class CellJobService: JobService {
         try await inCell(of: job) { (cell) throws(Failure) in try await cell.watch(job: job) }
     }
 
+    package func previews(job: String) async throws(Failure) -> AsyncThrowingStream<Preview, any Error> {
+        try await inCell(of: job) { (cell) throws(Failure) in try await cell.previews(job: job) }
+    }
+
     package func cancel(job: String) async throws(Failure) -> CancelOutcome {
         try await inCell(of: job) { (cell) throws(Failure) in try await cell.cancel(job: job) }
     }

@@ -91,7 +91,7 @@ struct EventStream: Sendable {
         }
     }
 
-    private struct EventError: Encodable {
+    struct EventError: Encodable {
         let code: String
         let message: String
 

@@ -41,6 +41,7 @@ package struct Gateway: Sendable {
         TensorRoutes(service: service).add(to: router)
         MediaRoute(service: service).add(to: router)
         EventStream(service: service, keepAlive: keepAlive).add(to: router)
+        PreviewStream(service: service, traits: traits, keepAlive: keepAlive).add(to: router)
         ContinueRoute(service: service, traits: traits, metrics: metrics).add(to: router)
         ReencodeRoute(service: service, traits: traits, metrics: metrics).add(to: router)
         let administration = AdminMiddleware(gate: administration, metrics: metrics)

@@ -1,3 +1,4 @@
+import Request
 import Runtime
 import Synchronization
 import Wire
@@ -53,7 +54,7 @@ final class GatewayMetrics: Sendable {
             lines += gauge("zoetrope_jobs_queued", cells) { $0.cluster.map { Int($0.queuedJobs) } }
             lines += gauge("zoetrope_jobs_running", cells) { $0.cluster.map { Int($0.runningJobs) } }
             let union = CellJobService.union(clusters)
-            lines += workers(union) + fetched(union) + security(cells)
+            lines += workers(union) + fetched(union) + previews(union) + security(cells)
         }
         return lines.joined(separator: "\n") + "\n"
     }
@@ -93,6 +94,15 @@ final class GatewayMetrics: Sendable {
         return counter("zoetrope_fetched_blobs_total", [("memory", \.memoryBlobs), ("socket", \.socketBlobs)])
             + counter("zoetrope_fetched_bytes_total", [("memory", \.memoryBytes), ("socket", \.socketBytes)])
             + counter("zoetrope_shared_memory_fallbacks_total", [("", \.fallbacks)])
+    }
+
+    /// Previews that the connected workers have made since each of them started; the stages that make any.
+    private func previews(_ cluster: ClusterStatus) -> [String] {
+        let makers = cluster.workers.filter { worker in
+            worker.capabilities.contains { $0.stage == StageName.denoiser.rawValue }
+        }
+        let name = "zoetrope_previews_total"
+        return ["# TYPE \(name) counter", "\(name) \(makers.reduce(0) { $0 + $1.previews })"]
     }
 
     /// What the brokers have turned away since their start, by reason, and who came in.

@@ -12,6 +12,8 @@ package protocol JobService: Sendable {
     func list(before: String, limit: Int) async throws(Failure) -> StatusPage
     /// The job now and after every change, until it is terminal.
     func watch(job: String) async throws(Failure) -> AsyncThrowingStream<JobStatus, any Error>
+    /// Small pictures of what the job's running task is about to become, made only while somebody reads them.
+    func previews(job: String) async throws(Failure) -> AsyncThrowingStream<Preview, any Error>
     /// Cancels the job unless it is terminal, and says which terminal state won.
     func cancel(job: String) async throws(Failure) -> CancelOutcome
     func cluster() async throws(Failure) -> ClusterStatus

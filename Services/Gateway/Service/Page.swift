@@ -14,7 +14,7 @@ enum Page {
             headers: [
                 .contentType: "text/html; charset=utf-8", .cacheControl: "no-store",
                 .contentSecurityPolicy: "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-                    + "connect-src 'self'; media-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+                    + "connect-src 'self'; media-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
                     + "frame-ancestors 'none'",
             ],
             body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
@@ -53,6 +53,7 @@ enum Page {
         #error { color: #d33; white-space: pre-wrap; }
         video, .result img { max-width: 100%; min-width: 50%; border-radius: .5rem; margin-top: 1rem; display: block;
           image-rendering: auto; }
+        #preview img { display: block; max-width: 100%; min-width: 50%; border-radius: .5rem; margin-top: 1rem; }
         #cancel { background: var(--soft); color: inherit; border: 1px solid var(--line); width: auto; }
         </style>
         </head>
@@ -72,13 +73,14 @@ enum Page {
         </form>
         <div id="error" role="alert"></div>
         <div id="stages" aria-live="polite"></div>
+        <div id="preview"></div>
         <p class="note" id="note"></p>
         <button id="cancel" hidden>Cancel</button>
         <div class="result" id="result"></div>
         <script>
         "use strict";
         const el = id => document.getElementById(id);
-        let source = null, job = null;
+        let source = null, previews = null, job = null;
         const seconds = ms => ms >= 60000 ? Math.floor(ms / 60000) + " min " + Math.round(ms % 60000 / 1000) + " s"
           : (ms / 1000).toFixed(1) + " s";
         function row(stage) {
@@ -122,10 +124,24 @@ enum Page {
           el("result").replaceChildren(view, link);
           idle();
         }
+        // Pictures of what the steps foretell; the server makes them only while this page looks.
+        function look(id) {
+          previews = new EventSource("/v1/videos/" + encodeURIComponent(id) + "/previews");
+          previews.addEventListener("preview", event => {
+            const picture = JSON.parse(event.data);
+            const image = el("preview").querySelector("img") || document.createElement("img");
+            image.alt = "Step " + picture.step + " of " + picture.total;
+            image.src = "data:image/jpeg;base64," + picture.data;
+            el("preview").replaceChildren(image);
+          });
+          previews.addEventListener("end", () => previews && previews.close());
+        }
         function fail(message) { el("error").textContent = message; idle(); }
         function idle() {
           if (source) source.close();
-          source = job = null;
+          if (previews) previews.close();
+          source = previews = job = null;
+          el("preview").replaceChildren();
           el("go").disabled = false;
           el("cancel").hidden = true;
         }
@@ -155,6 +171,7 @@ enum Page {
             if (!job) return;
             source = new EventSource("/v1/videos/" + encodeURIComponent(job) + "/events");
             source.addEventListener("status", event => show(JSON.parse(event.data)));
+            look(job);
           } catch (error) { fail("The gateway does not answer: " + error.message); }
         });
         el("cancel").addEventListener("click", () => {
