@@ -1,5 +1,6 @@
 package import Failure
 import Foundation
+import Request
 
 /// The videos of a batch: every prompt with every seed, each under a name that the same batch gives again.
 package struct BatchPlan: Sendable, Hashable {
@@ -20,7 +21,6 @@ package struct BatchPlan: Sendable, Hashable {
     package let items: [Item]
 
     private static let limit = 10_000
-    private static let wordBytes = 40
 
     /// - Parameter seeds: of every prompt; nil gives each prompt its number in the file.
     ///
@@ -38,7 +38,7 @@ package struct BatchPlan: Sendable, Hashable {
                 let number = String(index + 1), zeros = String(repeating: "0", count: max(0, 4 - number.count))
                 return Item(
                     prompt: prompt, seed: seed,
-                    fileName: "\(zeros)\(number)-\(Self.words(of: prompt))-s\(seed).\(container)")
+                    fileName: "\(zeros)\(number)-\(VideoName.of(prompt: prompt, seed: seed, container: container))")
             }
         }
     }
@@ -72,17 +72,14 @@ package struct BatchPlan: Sendable, Hashable {
         return seeds
     }
 
-    /// The prompt's first words in letters, digits and dashes.
-    private static func words(of prompt: String) -> String {
-        let letters = prompt.lowercased().unicodeScalars.map { scalar -> Character in
-            let isPlain = ("a"..."z").contains(scalar) || ("0"..."9").contains(scalar)
-            return isPlain ? Character(scalar) : "-"
+    /// So many seeds from one on. Fails with `seeds_invalid`.
+    package static func seeds(count: Int, from first: UInt64) throws(Failure) -> [UInt64] {
+        let (last, overflow) = first.addingReportingOverflow(UInt64(max(1, count)) - 1)
+        guard (1...limit).contains(count), !overflow else {
+            throw Failure(
+                "seeds_invalid", "\(count) videos from seed \(first) on cannot be made.", field: "num-videos",
+                remedy: "Use 1 to \(limit).")
         }
-        let words = String(letters).split(separator: "-")
-        var name = ""
-        for word in words where name.utf8.count + word.utf8.count < wordBytes {
-            name += (name.isEmpty ? "" : "-") + word
-        }
-        return name.isEmpty ? String(words.first?.prefix(wordBytes) ?? "video") : name
+        return Array(first...last)
     }
 }

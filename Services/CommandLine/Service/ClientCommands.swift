@@ -40,6 +40,9 @@ package struct SubmitCommand: AsyncParsableCommand {
     @Option(help: "mp4, webm, gif or mkv.")
     package var container = "mp4"
 
+    @Option(help: "Videos of the prompt, with seeds that follow one another; one id a line is printed. [default: 1]")
+    package var numVideos: Int?
+
     @Option(help: "The same key and request never make a second job.")
     package var idempotencyKey: String?
 
@@ -52,18 +55,28 @@ package struct SubmitCommand: AsyncParsableCommand {
     package init() {}
 
     package func validate() throws {
-        guard video.prompt != nil else { throw ValidationError("Missing expected argument '<prompt>'") }
+        guard video.prompt != nil || video.captionOf != nil else {
+            throw ValidationError("Missing expected argument '<prompt>'")
+        }
     }
 
     package func run() async throws {
         var fields = video.fields()
         fields["container"] = container
+        fields["n"] = numVideos
         let client = try GatewayClient(server: connection.server)
         fields.merge(try await MediaFiles(video).upload(to: client)) { $1 }
-        let job = try await client.create(
-            JSONSerialization.data(withJSONObject: fields), idempotencyKey: idempotencyKey, priority: priority,
-            deadline: deadline)
-        Console.print(job.id)
+        let body = try JSONSerialization.data(withJSONObject: fields)
+        guard numVideos == nil else {
+            let jobs = try await client.createSeveral(
+                body, idempotencyKey: idempotencyKey, priority: priority, deadline: deadline)
+            for job in jobs { Console.print(job.id) }
+            return
+        }
+        Console.print(
+            try await client.create(
+                body, idempotencyKey: idempotencyKey, priority: priority, deadline: deadline
+            ).id)
     }
 }
 
@@ -116,6 +129,7 @@ package struct WatchCommand: AsyncParsableCommand {
         commandName: "watch", abstract: "Follow a job until it ends; fails when the job failed.")
 
     @Argument(help: "Job id.") package var id: String
+    @Option(help: "Folder for pictures of what the steps foretell, as JPEG files.") package var previews: String?
     @OptionGroup package var connection: ServerOptions
 
     package init() {}
@@ -123,6 +137,11 @@ package struct WatchCommand: AsyncParsableCommand {
     package func run() async throws {
         let client = try GatewayClient(server: connection.server)
         var display = ProgressDisplay(isTerminal: Console.isTerminal) { Console.write($0) }
+        let files = try previews.map { (folder) throws(Failure) in try PreviewFiles(folder: folder) }
+        let saving = files.map { files in
+            Task { [id] in for await picture in client.previews(id) { try files.save(picture) } }
+        }
+        defer { saving?.cancel() }
         for try await status in client.watch(id) {
             display.show(status)
             if let problem = status.error { throw Failure(problem.code, problem.message) }

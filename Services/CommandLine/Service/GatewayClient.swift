@@ -43,13 +43,28 @@ package struct GatewayClient: Sendable {
     package func create(
         _ body: Data, idempotencyKey: String?, priority: Int = 0, deadline: TimeSpan? = nil
     ) async throws(Failure) -> VideoStatus {
+        let request = creation(body, idempotencyKey: idempotencyKey, priority: priority, deadline: deadline)
+        return try decode(VideoStatus.self, from: try await checked(request))
+    }
+
+    /// As `create`, of a body that says how many videos it wants (`n`): one job a video, in the order of their seeds.
+    package func createSeveral(
+        _ body: Data, idempotencyKey: String?, priority: Int = 0, deadline: TimeSpan? = nil
+    ) async throws(Failure) -> [VideoStatus] {
+        let request = creation(body, idempotencyKey: idempotencyKey, priority: priority, deadline: deadline)
+        return try decode(VideoList.self, from: try await checked(request)).data
+    }
+
+    private func creation(
+        _ body: Data, idempotencyKey: String?, priority: Int, deadline: TimeSpan?
+    ) -> URLRequest {
         var request = request("POST", "v1/videos")
         request.httpBody = body
         request.setValue("application/json", forHTTPHeaderField: "Content-Type")
         if let idempotencyKey { request.setValue(idempotencyKey, forHTTPHeaderField: "Idempotency-Key") }
         if priority != 0 { request.setValue("\(priority)", forHTTPHeaderField: "Zoetrope-Priority") }
         if let deadline { request.setValue("\(deadline.seconds)", forHTTPHeaderField: "Zoetrope-Deadline") }
-        return try decode(VideoStatus.self, from: try await checked(request))
+        return request
     }
 
     package func status(_ id: String) async throws(Failure) -> VideoStatus {
@@ -149,6 +164,11 @@ package struct GatewayClient: Sendable {
         EventStream.statuses(
             request: request("GET", "v1/videos/\(id)/events"),
             poll: { () async throws(Failure) in try await status(id) })
+    }
+
+    /// Pictures of what a running job is about to become; the server makes them only while they are read.
+    package func previews(_ id: String) -> AsyncStream<PreviewFiles.Picture> {
+        EventStream.pictures(request: request("GET", "v1/videos/\(id)/previews"))
     }
 
     private func request(_ method: String, _ path: String, query: String? = nil) -> URLRequest {

@@ -26,6 +26,9 @@ package struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "Seeds to make every prompt with, such as 1..8 or 3,7,9.")
     package var seeds: String?
 
+    @Option(help: "Videos of every prompt, with seeds from --seed on; as --seeds. [default: 1]")
+    package var numVideos: Int?
+
     @Option(help: "Folder for the videos of --prompts-file or --seeds. [default: videos]")
     package var outputDirectory: String?
 
@@ -71,13 +74,13 @@ package struct GenerateCommand: AsyncParsableCommand {
     package init() {}
 
     package func validate() throws {
-        guard video.prompt != nil || promptsFile != nil else {
+        guard video.prompt != nil || promptsFile != nil || video.captionOf != nil else {
             throw ValidationError("Missing expected argument '<prompt>'")
         }
     }
 
     package func run() async throws {
-        if promptsFile != nil || seeds != nil { return try await runBatch() }
+        if promptsFile != nil || seeds != nil || numVideos != nil { return try await runBatch() }
         let began = ContinuousClock.now
         let files = try OutputFiles(output: output, contactSheet: contactSheet, outputType: outputType)
         let cpus = try CPUChoice(cpus, usable: .current())
@@ -86,7 +89,7 @@ package struct GenerateCommand: AsyncParsableCommand {
         var fields = video.fields()
         fields["container"] = files.container
         fields["output_type"] = outputType
-        if upsampler.arguments != nil { fields["upsample_prompt"] = true }
+        if upsampler.arguments != nil, video.captionOf == nil { fields["upsample_prompt"] = true }
         if saveIntermediates != nil {
             fields["keep_step_latents"] = true
             fields["keep_float_frames"] = true
@@ -116,34 +119,18 @@ package struct GenerateCommand: AsyncParsableCommand {
         _ folder: ModelFolder, _ cpus: CPUChoice?, _ adapters: LocalAdapters,
         _ body: (ClusterPlan, ClusterSupervisor) async throws -> Void
     ) async throws {
-        let workspace = try Workspace.temporary()
-        var plan = ClusterPlan(
-            model: folder.path, runDirectory: workspace.runDirectory, dataDirectory: workspace.dataDirectory,
-            gateway: ListenAddress(host: "127.0.0.1", port: try ClusterSupervisor.freePort()))
-        plan.threads = threads
-        plan.cpus = cpus
-        plan.sharedMemory = sharedMemory
-        plan.leaseSeconds = leaseSeconds
-        plan.upsamplerArguments = upsampler.arguments
-        plan.logLevel = logging.logLevel
-        plan.logFormat = logging.logFormat
-        plan.keepsEmbeddings = true
-        do {
-            plan.adapters = try adapters.folder(at: workspace.root + "/adapters")
-        } catch {
-            workspace.remove()
-            throw error
-        }
-        let supervisor = ClusterSupervisor(plan: plan, logFolder: workspace.logs) { Console.note($0) }
-        do {
-            try await Interruption.stopping(supervisor) { try await body(plan, supervisor) }
-        } catch {
-            await supervisor.stop()
-            Console.note("logs: \(workspace.logs)")
-            throw error
-        }
-        await supervisor.stop()
-        if keepRunDirectory { Console.note("kept \(workspace.root)") } else { workspace.remove() }
+        try await PrivateCluster.with(
+            folder, keepsFolder: keepRunDirectory,
+            configure: { plan, root in
+                plan.threads = threads
+                plan.cpus = cpus
+                plan.sharedMemory = sharedMemory
+                plan.leaseSeconds = leaseSeconds
+                plan.upsamplerArguments = upsampler.arguments
+                plan.logLevel = logging.logLevel
+                plan.logFormat = logging.logFormat
+                plan.adapters = try adapters.folder(at: root + "/adapters")
+            }, body)
     }
 }
 
@@ -167,9 +154,9 @@ extension GenerateCommand {
                 "output_unwritable", "cannot make \(destination): \(error.localizedDescription)",
                 field: "output-directory")
         }
-        let seeds = try self.seeds.map { (text) throws(Failure) in try BatchPlan.seeds(text) }
+        let seeds = try batchSeeds()
         let batch = try BatchPlan(
-            prompts: try prompts(), seeds: seeds ?? video.seed.map { [$0] }, container: container)
+            prompts: try prompts(), seeds: seeds, container: container)
         let cpus = try CPUChoice(cpus, usable: .current())
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
         let traits = try ModelTraits(folder: folder, digest: "")
@@ -192,6 +179,20 @@ extension GenerateCommand {
                 folder: destination
             ).perform()
         }
+    }
+
+    /// Of `--seeds`, or of `--num-videos` from `--seed` on; nil lets every prompt have one of its own.
+    private func batchSeeds() throws(Failure) -> [UInt64]? {
+        if let seeds {
+            guard numVideos == nil else {
+                throw Failure(
+                    "fields_conflict", "--seeds is given together with --num-videos.", field: "seeds",
+                    remedy: "Give one of them.")
+            }
+            return try BatchPlan.seeds(seeds)
+        }
+        guard let numVideos else { return video.seed.map { [$0] } }
+        return try BatchPlan.seeds(count: numVideos, from: video.seed ?? 1)
     }
 
     private func prompts() throws(Failure) -> [String] {
@@ -220,11 +221,19 @@ package struct UpsamplerOptions: ParsableArguments {
     @Option(help: "Model name at that endpoint.")
     package var upsamplerModel: String?
 
+    @Option(help: "Name of the model there that sees pictures, for --caption-of. [default: --upsampler-model]")
+    package var captionModel: String?
+
+    @Option(help: "File with what that model is asked about a clip's frames. [default: after the paper's appendix]")
+    package var captionPrompt: String?
+
     package init() {}
 
     /// Arguments for `zoetrope-prompt-upsampler`; its key comes from ZOETROPE_UPSAMPLER_API_KEY.
     package var arguments: [String]? {
         guard let upsamplerBaseUrl else { return nil }
         return ["--base-url", upsamplerBaseUrl] + (upsamplerModel.map { ["--chat-model", $0] } ?? [])
+            + (captionModel.map { ["--caption-model", $0] } ?? [])
+            + (captionPrompt.map { ["--caption-prompt", $0] } ?? [])
     }
 }

@@ -19,7 +19,7 @@ struct GenerateRun: Sendable {
     let began: ContinuousClock.Instant
 
     func perform() async throws {
-        Console.print("\"\(request.prompt)\"")
+        Console.print(request.isCaptioned == true ? "captioning the clip" : "\"\(Console.plain(request.prompt))\"")
         let cache = request.stepCache.map { ", step cache \($0.rawValue)" } ?? ""
         Console.print(
             "\(traits.name): \(request.width)×\(request.height), \(request.numFrames) frames at "

@@ -72,6 +72,9 @@ package struct GenerationOptions: ParsableArguments {
     @Option(help: "Clip that every step follows (control models).")
     package var controlVideo: String?
 
+    @Option(help: "Clip whose caption is the prompt; needs a chat service that sees pictures.")
+    package var captionOf: String?
+
     @Option(help: "stretch, cover or contain: how a picture of another shape fits. [default: stretch]")
     package var fit: String?
 
@@ -91,7 +94,9 @@ package struct GenerationOptions: ParsableArguments {
 
     /// The files that the request begins with, by the name of their field.
     package var media: [(field: String, path: String)] {
-        [("image", image), ("video", video), ("control_video", controlVideo)].compactMap { field, path in
+        [
+            ("image", image), ("video", video), ("control_video", controlVideo), ("caption_of", captionOf),
+        ].compactMap { field, path in
             path.map { (field, $0) }
         }
     }

@@ -8,9 +8,9 @@ enum PrivateCluster {
     ///
     /// - Parameters:
     ///   - keepsFolder: whether logs, ledger and stored tensors stay when all went well; they stay when it did not.
-    ///   - configure: sets what differs from the plan's defaults.
+    ///   - configure: sets what differs from the plan's defaults; gets the cluster's own folder.
     static func with(
-        _ folder: ModelFolder, keepsFolder: Bool = false, configure: (inout ClusterPlan) -> Void,
+        _ folder: ModelFolder, keepsFolder: Bool = false, configure: (inout ClusterPlan, String) throws -> Void,
         _ body: (ClusterPlan, ClusterSupervisor) async throws -> Void
     ) async throws {
         let workspace = try Workspace.temporary()
@@ -18,7 +18,12 @@ enum PrivateCluster {
             model: folder.path, runDirectory: workspace.runDirectory, dataDirectory: workspace.dataDirectory,
             gateway: ListenAddress(host: "127.0.0.1", port: try ClusterSupervisor.freePort()))
         plan.keepsEmbeddings = true
-        configure(&plan)
+        do {
+            try configure(&plan, workspace.root)
+        } catch {
+            workspace.remove()
+            throw error
+        }
         let supervisor = ClusterSupervisor(plan: plan, logFolder: workspace.logs) { Console.note($0) }
         do {
             try await Interruption.stopping(supervisor) { try await body(plan, supervisor) }

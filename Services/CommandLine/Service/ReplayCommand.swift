@@ -30,6 +30,9 @@ package struct ReplayCommand: AsyncParsableCommand {
     @Option(help: "The clip that it followed.") package var controlVideo: String?
     @Option(help: "The latents that it started from.") package var initLatents: String?
 
+    @Option(help: "Folder of the adapters that the video was made with, under the names that it says.")
+    package var adapters: String?
+
     @Option(help: "A gateway to ask instead of starting processes of our own.") package var server: String?
 
     @Option(help: "With --server: from -100 to 100; higher goes first.") package var priority = 0
@@ -43,8 +46,8 @@ package struct ReplayCommand: AsyncParsableCommand {
     package init() {}
 
     package func validate() throws {
-        if server != nil, model != nil || threads != nil {
-            throw ValidationError("--model and --threads are of processes of our own, and --server asks others.")
+        if server != nil, model != nil || threads != nil || adapters != nil {
+            throw ValidationError("--model, --adapters and --threads are of processes of our own, and --server asks others.")
         }
     }
 
@@ -111,11 +114,12 @@ package struct ReplayCommand: AsyncParsableCommand {
         fields["output_type"] = "video"
         try await PrivateCluster.with(
             folder,
-            configure: { plan in
+            configure: { plan, _ in
                 plan.threads = threads
                 plan.leaseSeconds = 5
                 plan.logLevel = logging.logLevel
                 plan.logFormat = logging.logFormat
+                plan.adapters = adapters
             }
         ) { [fields] plan, supervisor in
             try await GenerateRun(

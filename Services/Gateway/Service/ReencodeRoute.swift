@@ -27,10 +27,12 @@ struct ReencodeRoute: Sendable {
                     "latents_absent", "The job has no latents of its own to encode again.", field: "id",
                     remedy: "Wait until it has denoised; of a job that was itself encoded again, name the first one."))
         }
+        let prompt = JobGraph.writtenPrompt(in: Dictionary(status.outputs.map { ($0.name, $0.ref) }) { $1 })
         let submit = try HTTPFailure.badRequest { () throws(Failure) in
             let original = try CanonicalJSON.decode(GenerationRequest.self, from: status.specification)
             return try JobGraph.reencode(
-                draft.reencoding(original, traits: traits), latents: latents, of: job, traits: traits,
+                draft.reencoding(original, traits: traits), latents: latents, of: job, prompt: prompt,
+                traits: traits,
                 idempotencyKey: headers.idempotencyKey, tenant: headers.tenant, priority: headers.priority,
                 deadlineMilliseconds: headers.deadlineMilliseconds)
         }

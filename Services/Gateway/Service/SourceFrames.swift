@@ -22,6 +22,8 @@ struct SourceFrames: Sendable {
         let frames: Tensor
         /// What was changed or missing and may surprise.
         let notes: [String]
+        /// The file, by its digest.
+        let input: RequestInput
     }
 
     /// What `draft` begins with; nil for a prompt alone.
@@ -31,14 +33,17 @@ struct SourceFrames: Sendable {
     func source(of draft: RequestDraft, as kind: Conditioning) async throws(HTTPFailure) -> Source? {
         guard kind != .text, let bytes = try await bytes(of: draft) else { return nil }
         let wanted = max(1, draft.numFrames ?? RequestLimits.frames)
+        let input = RequestInput(
+            field: kind == .image ? "image" : kind == .control ? "control_video" : "video",
+            file: Digest.of(bytes).description, sourceFramesPerSecond: draft.sourceFramesPerSecond)
         let rate = draft.sourceFramesPerSecond.flatMap { FrameRate(numerator: $0) }
         return try await onQueue { () throws(Failure) in
             guard kind == .image else {
                 let video = try InputVideo(file: Tensor(bytes: bytes), frames: wanted, rate: rate)
-                return Source(frames: video.frames, notes: video.notes)
+                return Source(frames: video.frames, notes: video.notes, input: input)
             }
             let image = try InputImage(bytes: bytes)
-            return Source(frames: image.pixels.reshaped([1] + image.pixels.shape), notes: image.notes)
+            return Source(frames: image.pixels.reshaped([1] + image.pixels.shape), notes: image.notes, input: input)
         }
     }
 
@@ -53,9 +58,13 @@ struct SourceFrames: Sendable {
     }
 
     private func bytes(of draft: RequestDraft) async throws(HTTPFailure) -> [UInt8]? {
-        if let attachment = draft.attachment { return attachment.bytes }
+        if let attachment = draft.attachment, attachment.field != "caption_of" { return attachment.bytes }
         guard let id = draft.image ?? draft.video ?? draft.controlVideo else { return nil }
-        let field = draft.image != nil ? "image" : draft.video != nil ? "video" : "control_video"
+        return try await media(id, field: draft.image != nil ? "image" : draft.video != nil ? "video" : "control_video")
+    }
+
+    /// The bytes of an uploaded file that `field` names; `media_unknown`.
+    func media(_ id: String, field: String) async throws(HTTPFailure) -> [UInt8] {
         let unknown = HTTPFailure(
             .badRequest,
             Failure(
@@ -73,7 +82,7 @@ struct SourceFrames: Sendable {
         }
     }
 
-    private func onQueue<Value: Sendable>(
+    func onQueue<Value: Sendable>(
         _ work: @escaping @Sendable () throws(Failure) -> Value
     ) async throws(HTTPFailure) -> Value {
         let result: Result<Value, Failure> = await withCheckedContinuation { continuation in

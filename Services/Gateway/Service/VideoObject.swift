@@ -57,6 +57,8 @@ package struct VideoObject: Sendable, Encodable {
     package var request: GenerationRequest?
     /// Names of what the job has stored so far (`denoise.latents`, `mux.video`), for `/tensors/{name}`.
     package var outputs: [String]
+    /// A name for the file that follows from prompt and seed.
+    package var fileName: String?
     /// The broker that has the job.
     package var cell: String?
 
@@ -71,6 +73,7 @@ package struct VideoObject: Sendable, Encodable {
         case deadlineAt = "x_deadline_at"
         case request = "x_request"
         case outputs = "x_outputs"
+        case fileName = "x_file_name"
         case cell = "x_cell"
     }
 
@@ -95,6 +98,7 @@ package struct VideoObject: Sendable, Encodable {
         deadlineAt = job.deadlineUnixMilliseconds == 0 ? nil : Int(job.deadlineUnixMilliseconds / 1000)
         self.request = request
         outputs = job.outputs.map(\.name)
+        fileName = request.map { VideoName.of(prompt: $0.prompt, seed: $0.seed, container: $0.container.rawValue) }
         cell = job.cell.isEmpty ? nil : job.cell
     }
 

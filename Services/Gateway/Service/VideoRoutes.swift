@@ -53,23 +53,63 @@ struct VideoRoutes: Sendable {
         generation = try await shelf.resolved(generation)
         generation.notes += source?.notes ?? []
         let available = generation.upsamplePrompt ? try await upsamplerAvailable() : true
+        let caption = try await sources.caption(of: draft, for: generation)
+        if caption != nil { try await requireCaptioner() }
         let headers = try SubmissionHeaders(request.headers)
         let latents = try await InitialLatents(service: service, traits: traits).reference(draft, for: generation)
         var pixels: TensorRef?
         if let source { pixels = try await sources.stored(source, for: generation) }
-        let submit = try HTTPFailure.badRequest { [generation, pixels] () throws(Failure) in
-            try JobGraph.submit(
-                for: generation, traits: traits, initialLatents: latents, pixels: pixels, upsamplerAvailable: available,
-                idempotencyKey: headers.idempotencyKey, tenant: headers.tenant, priority: headers.priority,
-                deadlineMilliseconds: headers.deadlineMilliseconds)
+        let several = try HTTPFailure.badRequest { () throws(Failure) in try SeveralVideos(draft) }
+        let submits = try HTTPFailure.badRequest {
+            [generation, pixels, input = source?.input] () throws(Failure) -> [Submit] in
+            var submits: [Submit] = []
+            for (index, request) in try (several?.requests(generation) ?? [generation]).enumerated() {
+                submits.append(
+                    try JobGraph.submit(
+                        for: request, traits: traits, initialLatents: latents, pixels: pixels, source: input,
+                        upsamplerAvailable: available, caption: caption, variant: several?.variant(index),
+                        idempotencyKey: several?.key(headers.idempotencyKey, index) ?? headers.idempotencyKey,
+                        tenant: headers.tenant, priority: headers.priority,
+                        deadlineMilliseconds: headers.deadlineMilliseconds))
+            }
+            return submits
         }
-        let accepted = try await HTTPFailure.fromBroker { () async throws(Failure) in
-            try await service.submit(submit)
-        }
-        metrics.countJob(replayed: accepted.replayed)
-        context.logger.info(
-            "job accepted", metadata: ["job": "\(accepted.job)", "replayed": "\(accepted.replayed)"])
+        let accepted = try await submitAll(submits, context)
+        guard several != nil else { return try await Self.answer(accepted[0], service: service) }
         return try await Self.answer(accepted, service: service)
+    }
+
+    /// All of them or, where no key lets the request be repeated, none.
+    private func submitAll(_ submits: [Submit], _ context: BasicRequestContext) async throws -> [Accepted] {
+        var accepted: [Accepted] = []
+        for submit in submits {
+            do throws(Failure) {
+                accepted.append(try await service.submit(submit))
+            } catch {
+                for job in accepted where submit.idempotencyKey.isEmpty { _ = try? await service.cancel(job: job.job) }
+                throw HTTPFailure(error)
+            }
+        }
+        for job in accepted {
+            metrics.countJob(replayed: job.replayed)
+            context.logger.info("job accepted", metadata: ["job": "\(job.job)", "replayed": "\(job.replayed)"])
+        }
+        return accepted
+    }
+
+    /// Several new jobs as they are now, in the order of their seeds.
+    private static func answer(_ accepted: [Accepted], service: any JobService) async throws -> Response {
+        var jobs: [JobStatus] = []
+        for job in accepted {
+            jobs.append(
+                try await HTTPFailure.fromBroker { () async throws(Failure) in try await service.status(job: job.job) })
+        }
+        var response = JSONAnswer.response(
+            Page(
+                data: jobs.map { VideoObject($0) }, firstID: jobs.first?.job, lastID: jobs.last?.job, hasMore: false,
+                absentCells: nil))
+        if accepted.allSatisfy(\.replayed) { response.headers.set("Idempotent-Replayed", to: "true") }
+        return response
     }
 
     /// The new job as it is now.
@@ -81,6 +121,16 @@ struct VideoRoutes: Sendable {
         response.headers[.location] = "/v1/videos/\(accepted.job)"
         if accepted.replayed { response.headers.set("Idempotent-Replayed", to: "true") }
         return response
+    }
+
+    /// A caption cannot be had otherwise, as an upsampled prompt can.
+    private func requireCaptioner() async throws(HTTPFailure) {
+        guard try await !upsamplerAvailable() else { return }
+        throw HTTPFailure(
+            .serviceUnavailable,
+            Failure(
+                "captioner_missing", "Nobody is connected who could caption the clip.", field: "caption_of",
+                remedy: "Start zoetrope-prompt-upsampler with --base-url of a chat service that sees pictures."))
     }
 
     private func upsamplerAvailable() async throws(HTTPFailure) -> Bool {

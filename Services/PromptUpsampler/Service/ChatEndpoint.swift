@@ -86,9 +86,53 @@ private final class RedirectRefusal: NSObject, URLSessionTaskDelegate {
     }
 }
 
-struct ChatMessage: Codable, Sendable {
+struct ChatMessage: Encodable, Sendable {
     var role: String
-    var content: String
+    var content: Content
+
+    /// Text, or text and pictures in OpenAI's form.
+    enum Content: Encodable, Sendable {
+        case text(String)
+        /// A text, and after it pictures as JPEG files.
+        case pictures(String, [[UInt8]])
+
+        func encode(to encoder: any Encoder) throws {
+            switch self {
+            case .text(let text):
+                var container = encoder.singleValueContainer()
+                try container.encode(text)
+            case .pictures(let text, let files):
+                var container = encoder.unkeyedContainer()
+                try container.encode(Part(type: "text", text: text))
+                for file in files {
+                    let url = "data:image/jpeg;base64," + Data(file).base64EncodedString()
+                    try container.encode(Part(type: "image_url", imageURL: Part.Link(url: url)))
+                }
+            }
+        }
+
+        private struct Part: Encodable {
+            struct Link: Encodable { var url: String }
+            var type: String
+            var text: String?
+            var imageURL: Link?
+
+            enum CodingKeys: String, CodingKey {
+                case type, text
+                case imageURL = "image_url"
+            }
+        }
+    }
+
+    init(role: String, content: String) {
+        self.role = role
+        self.content = .text(content)
+    }
+
+    init(role: String, text: String, pictures: [[UInt8]]) {
+        self.role = role
+        content = .pictures(text, pictures)
+    }
 }
 
 private struct ChatRequest: Encodable {
