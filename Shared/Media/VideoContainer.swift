@@ -52,7 +52,8 @@ package enum VideoContainer: String, Sendable, Hashable, CaseIterable {
 
     /// Muxer options. The iTunes tags of mp4 know few keys; others need QuickTime's free-form tags.
     func muxerOptions(metadata: [String: String], rate: FrameRate) -> [String: String] {
-        guard self == .mp4 else { return [:] }
+        // Matroska's muxer draws random identifiers otherwise: the same video would have other bytes every time.
+        guard self == .mp4 else { return self == .gif ? [:] : ["fflags": "+bitexact"] }
         // A clock that divides a frame's time, so that the file's duration is exact and not rounded to milliseconds.
         let clock = Int(rate.numerator) * (rate.numerator < 1000 ? 1000 : 1)
         let knownKeys: Set<String> = [

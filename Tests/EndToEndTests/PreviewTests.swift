@@ -7,7 +7,7 @@ extension EndToEnd {
     struct PreviewTests {
         /// So many steps that somebody has time to look.
         private static let long = CrashTests.request
-            .replacing("\"num_inference_steps\": 10", with: "\"num_inference_steps\": 400")
+            .replacing("\"num_inference_steps\": 10", with: "\"num_inference_steps\": 500")
 
         /// How many previews the denoisers say that they have made.
         private func made(_ cluster: Cluster) async throws -> Int {
@@ -31,10 +31,10 @@ extension EndToEnd {
                     "zoetrope", ["watch", id, "--previews", folder, "--server", cluster.server], in: cluster.folder)
                 #expect(watch.status == 0, "\(watch.everything)")
                 let names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
-                #expect((1...400).contains(names.count))
+                #expect((1...500).contains(names.count))
                 for name in names {
                     let step = try #require(Int(name.dropFirst("step-".count).dropLast(".jpg".count)))
-                    #expect((1...400).contains(step))
+                    #expect((1...500).contains(step))
                     let bytes = try Data(contentsOf: URL(fileURLWithPath: "\(folder)/\(name)"))
                     let picture = try InputImage(bytes: Array(bytes))
                     #expect(picture.format == .jpeg && picture.width > 4 * 96)

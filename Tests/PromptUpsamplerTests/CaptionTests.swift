@@ -94,7 +94,7 @@ struct CaptionTests {
     func silent() async throws {
         let slow = SilentServer()
         defer { slow.stop() }
-        let late = try ChatEndpoint(baseURL: slow.baseURL, model: "m", apiKey: nil, timeout: 0.2)
+        let late = try ChatEndpoint(baseURL: slow.baseURL, model: "m", apiKey: nil, timeout: 1)
         let gone = try ChatEndpoint(baseURL: "http://127.0.0.1:1/v1", model: "m", apiKey: nil, timeout: 5)
         for endpoint in [late, gone, nil] {
             #expect(await failure(PromptUpsamplerHandler(endpoint: endpoint))?.code == "caption_failed")

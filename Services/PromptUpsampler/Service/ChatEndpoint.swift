@@ -28,7 +28,8 @@ package struct ChatEndpoint: Sendable, CustomStringConvertible, CustomReflectabl
         completions = url
         self.model = model
         self.apiKey = apiKey.flatMap { $0.isEmpty ? nil : $0 }
-        self.timeout = timeout
+        // Parts of a second count as none, and none would be for ever.
+        self.timeout = max(1, timeout.rounded(.up))
     }
 
     package var description: String { "\(model) at \(completions.absoluteString)" }
