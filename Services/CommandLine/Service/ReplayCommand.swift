@@ -47,7 +47,8 @@ package struct ReplayCommand: AsyncParsableCommand {
 
     package func validate() throws {
         if server != nil, model != nil || threads != nil || adapters != nil {
-            throw ValidationError("--model, --adapters and --threads are of processes of our own, and --server asks others.")
+            throw ValidationError(
+                "--model, --adapters and --threads are of processes of our own, and --server asks others.")
         }
     }
 
