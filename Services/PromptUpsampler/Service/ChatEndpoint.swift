@@ -50,7 +50,10 @@ package struct ChatEndpoint: Sendable, CustomStringConvertible, CustomReflectabl
         let response: URLResponse
         do {
             request.httpBody = try JSONEncoder().encode(body)
-            let session = URLSession(configuration: .ephemeral, delegate: RedirectRefusal(), delegateQueue: nil)
+            // Of the request alone nothing is heard where the session has a limit of its own, which is a minute.
+            let configuration = URLSessionConfiguration.ephemeral
+            configuration.timeoutIntervalForRequest = timeout
+            let session = URLSession(configuration: configuration, delegate: RedirectRefusal(), delegateQueue: nil)
             defer { session.finishTasksAndInvalidate() }
             (data, response) = try await session.data(for: request)
         } catch {
