@@ -59,7 +59,7 @@ extension BrokerState {
             refuse(refusal, session, inReplyTo: sequence)
             return
         }
-        enterShare(key.tenant)
+        enterShare(key.tenant, now: now)
         commit(.jobAccepted(acceptance), now: now)
         if let record = records.jobs[acceptance.job] {
             learnCosts(of: record)

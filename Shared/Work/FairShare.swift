@@ -14,9 +14,9 @@ struct FairShare: Sendable {
     func served(_ tenant: String) -> Double { served[tenant] ?? 0 }
 
     /// A tenant without work submits some: time that it did not ask for is not saved up.
-    /// - Parameter others: tenants that have unfinished jobs.
-    mutating func enter(_ tenant: String, others: some Sequence<String>) {
-        guard let least = others.map(served).min(), least > served(tenant) else { return }
+    /// - Parameter least: the least that a tenant with unfinished jobs was given; nil when there is none.
+    mutating func enter(_ tenant: String, least: Double?) {
+        guard let least, least > served(tenant) else { return }
         served[tenant] = least
     }
 
@@ -38,9 +38,16 @@ extension BrokerState {
         durations.expectedMilliseconds(costs[id] ?? TaskCost(task))
     }
 
-    /// Counts a job of a tenant that had none.
-    mutating func enterShare(_ tenant: String) {
-        if index.tenants[tenant] == nil { share.enter(tenant, others: index.tenants.keys) }
+    /// Counts a job of a tenant that had none. It begins where those who wait stand by the time that they really had: what
+    /// running tasks are only expected to take would stay with the newcomer when they take less.
+    mutating func enterShare(_ tenant: String, now: Instant) {
+        guard index.tenants[tenant] == nil else { return }
+        var expected: [String: Double] = [:]
+        for (id, clock) in leases {
+            guard let owner = records.jobs[id.job]?.key.tenant else { continue }
+            expected[owner, default: 0] += max(0, clock.charged - Double(now.elapsed(since: clock.grantedAt)))
+        }
+        share.enter(tenant, least: index.tenants.keys.map { share.served($0) - expected[$0, default: 0] }.min())
     }
 
     /// Takes a lease's clock off the table and counts what it really cost.

@@ -69,6 +69,17 @@ struct SchedulingTests {
         #expect(taker.serve(3).contains("late"))
     }
 
+    @Test("what a running task is only expected to take is not held against a newcomer")
+    func entersByRealTime() {
+        let bench = BrokerBench()
+        for _ in 0..<20 { _ = bench.submit(submit("crowd")) }
+        let taker = Taker(bench)
+        // The first is running: nothing like it has finished, so that a second is counted for its tenth.
+        _ = taker.serve(0)
+        _ = bench.submit(submit("late"))
+        #expect(taker.serve(3).contains("late"))
+    }
+
     @Test("a tenant that was away has saved no time up")
     func nothingSavedUp() {
         let bench = BrokerBench()
