@@ -37,7 +37,8 @@ extension EndToEnd {
                 #expect(file.tags["title"] == EndToEnd.prompt)
                 let comment = try #require(file.tags["comment"], "\(file.tags)")
                 #expect(comment.contains("\"seed\":7"))
-                #expect(comment.firstMatch(of: /"model_digest":"[0-9a-f]{64}"/) != nil)
+                let model = /"model":\{"digest":"[0-9a-f]{64}"/
+                #expect(comment.firstMatch(of: model) != nil, "\(comment)")
             }
             #expect(FileManager.default.fileExists(atPath: folder.file("clip.png")))
         }
