@@ -22,8 +22,8 @@ package enum WorkerEvent: Sendable {
     case finished(Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String])
     /// The task failed. Frees the slot. `missingInputs` names inputs that no location could serve.
     case failed(Lease, Failure, missingInputs: [String])
-    /// The stage has stopped computing after a `cancel` or `yield` effect, or does not assist any more. Frees the slot. (`finished` or `failed` do as
-    /// well; after a `yield` they count.)
+    /// The stage has stopped computing after a `cancel` or `yield` effect, or does not assist any more. Frees the slot.
+    /// (`finished` or `failed` do as well; after a `yield` they count.)
     case stopped(Lease)
 
     // The process

@@ -32,7 +32,8 @@ struct CausalResnet: Sendable {
         shortcut = plan.inputs == plan.outputs ? nil : try loader.flattenedLinear("\(plan.name).conv_shortcut")
     }
 
-    /// T frames `[H, W, inputs]` become T frames `[H, W, outputs]`, with the margins of the slab; each is let go as soon as nothing reads it any more.
+    /// T frames `[H, W, inputs]` become T frames `[H, W, outputs]`, with the margins of the slab; each is let go as soon as
+    /// nothing reads it any more.
     ///
     /// The shortcut is projected while the first convolution reads its frames: what waits for the second one is then
     /// as narrow as the result.
