@@ -1,7 +1,6 @@
 import Failure
 import Hummingbird
 import Logging
-import ServiceLifecycle
 import Wire
 
 /// `GET /v1/videos/{id}/events`: the job as Server-Sent Events (WHATWG HTML §9.2).
@@ -48,7 +47,11 @@ struct EventStream: Sendable {
     ) async throws {
         // Only the newest status matters to a reader that is slower than the job; one place is for the comment.
         let (items, continuation) = AsyncStream<Item>.makeStream(bufferingPolicy: .bufferingNewest(64))
-        let feeds = Task { await feed(changes, to: continuation) }
+        let feeds = Task {
+            await EventFeed.run(
+                into: continuation, every: keepAlive, comment: .keepAlive, failure: Item.failure,
+                sources: [{ for try await status in changes { continuation.yield(.status(status)) } }])
+        }
         defer { feeds.cancel() }
         try await writer.write(ByteBuffer(string: "retry: 2000\n\n"))
         var newest = seen
@@ -64,30 +67,6 @@ struct EventStream: Sendable {
                 try await writer.write(Self.event("status", id: status.revision, VideoObject(status)))
                 if status.state.isTerminal { return }
             }
-        }
-    }
-
-    private func feed(
-        _ changes: AsyncThrowingStream<JobStatus, any Error>, to continuation: AsyncStream<Item>.Continuation
-    ) async {
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask {
-                do {
-                    for try await status in changes { continuation.yield(.status(status)) }
-                } catch let failure as Failure {
-                    continuation.yield(.failure(failure))
-                } catch {
-                    // Cancelled: the reader is gone.
-                }
-            }
-            group.addTask {
-                while (try? await Task.sleep(for: keepAlive)) != nil { continuation.yield(.keepAlive) }
-            }
-            group.addTask { try? await gracefulShutdown() }
-            // The end of the changes or of the gateway ends the stream; the comments alone do not.
-            await group.next()
-            continuation.finish()
-            group.cancelAll()
         }
     }
 

@@ -2,7 +2,6 @@ import Failure
 import FoundationEssentials
 import Hummingbird
 import Request
-import ServiceLifecycle
 import Wire
 
 /// `GET /v1/videos/{id}/previews`: small pictures of a running denoising as Server-Sent Events.
@@ -54,7 +53,18 @@ struct PreviewStream: Sendable {
         to writer: inout any ResponseBodyWriter
     ) async throws {
         let (items, continuation) = AsyncStream<Item>.makeStream(bufferingPolicy: .bufferingNewest(8))
-        let feeds = Task { await feed(pictures, changes, to: continuation) }
+        let feeds = Task {
+            await EventFeed.run(
+                into: continuation, every: keepAlive, comment: .keepAlive, failure: Item.failure,
+                sources: [
+                    { for try await preview in pictures { continuation.yield(.preview(preview)) } },
+                    {
+                        for try await status in changes where status.state.isTerminal {
+                            continuation.yield(.end(status))
+                        }
+                    },
+                ])
+        }
         defer { feeds.cancel() }
         try await writer.write(ByteBuffer(string: "retry: 2000\n\n"))
         for await item in items {
@@ -67,39 +77,6 @@ struct PreviewStream: Sendable {
             case .end(let status):
                 return try await writer.write(EventStream.event("end", id: nil, EndObject(status)))
             }
-        }
-    }
-
-    private func feed(
-        _ pictures: AsyncThrowingStream<Preview, any Error>, _ changes: AsyncThrowingStream<JobStatus, any Error>,
-        to continuation: AsyncStream<Item>.Continuation
-    ) async {
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask {
-                do {
-                    for try await preview in pictures { continuation.yield(.preview(preview)) }
-                } catch let failure as Failure {
-                    continuation.yield(.failure(failure))
-                } catch {
-                    // Cancelled: the reader is gone.
-                }
-            }
-            group.addTask {
-                do {
-                    for try await status in changes where status.state.isTerminal { continuation.yield(.end(status)) }
-                } catch let failure as Failure {
-                    continuation.yield(.failure(failure))
-                } catch {
-                    // Cancelled: the reader is gone.
-                }
-            }
-            group.addTask {
-                while (try? await Task.sleep(for: keepAlive)) != nil { continuation.yield(.keepAlive) }
-            }
-            group.addTask { try? await gracefulShutdown() }
-            await group.next()
-            continuation.finish()
-            group.cancelAll()
         }
     }
 
