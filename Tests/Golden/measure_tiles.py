@@ -5,11 +5,11 @@
                                                          every decoder with one thread
     python measure_tiles.py picture BIN OUTPUT.png       the demo model, 160×160: exact, tiles, eight times the difference
 
-BIN is the folder of the built executables. `--first "chrt -r 10"` stands before the decoders' command lines (not `-f`:
-on all cores it lets nothing else run, not even a decoder's own beats). Every
-service is started by hand over local sockets; the same latents are decoded each time (`/reencode`). `spread` needs torch
-and diffusers and prints Markdown rows: seconds from the request to the file, of which the decoders' tasks one after the
-other, and the most memory that each decoder has held so far, in MB. `picture` needs numpy, Pillow and ffmpeg.
+BIN is the folder of the built executables. `--first "chrt -r 10"` stands before the denoiser's and the decoders'
+command lines (not `-f`: on all cores it lets nothing else run, not even a decoder's own beats). Every service is started
+by hand over local sockets; the same latents are decoded each time (`/reencode`). `spread` needs torch and diffusers and
+prints Markdown rows: seconds from the request to the file, of which the decoders' tasks one after the other, and the most
+memory that each decoder has held so far, in MB. `picture` needs numpy, Pillow and ffmpeg.
 """
 
 import argparse
@@ -29,14 +29,14 @@ PROMPT = "the sun rising over green hills"
 class Cluster:
     """Broker, gateway and workers as children, reached over HTTP."""
 
-    def __init__(self, binaries, model, folder, first=()):
+    def __init__(self, binaries, model, folder, first=(), denoiser=()):
         self.binaries, self.model, self.folder, self.first = pathlib.Path(binaries), str(model), folder, list(first)
         self.children, self.decoders = [], []
         self.server = "http://127.0.0.1:18473"
         self.start("zoetrope-broker", "--data-directory", str(folder / "data"))
         self.start("zoetrope-gateway", "--listen", "127.0.0.1:18473", "--model", self.model)
-        for stage in ("text-encoder", "denoiser"):
-            self.start(f"zoetrope-{stage}", "--model", self.model, "--name", stage)
+        self.start("zoetrope-text-encoder", "--model", self.model, "--name", "text-encoder")
+        self.start("zoetrope-denoiser", "--model", self.model, "--name", "denoiser", *denoiser, first=self.first)
         self.start("zoetrope-video-muxer", "--name", "muxer")
         self.decoder()
         self.until(lambda: self.call("GET", "/healthz")["status"] == "ok")
