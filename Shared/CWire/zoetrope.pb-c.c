@@ -6187,7 +6187,7 @@ const ProtobufCMessageDescriptor zoetrope__cancel_outcome__descriptor =
   (ProtobufCMessageInit) zoetrope__cancel_outcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptors[8] =
+static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptors[9] =
 {
   {
     "worker",
@@ -6274,6 +6274,18 @@ static const ProtobufCFieldDescriptor zoetrope__cluster_worker__field_descriptor
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "warm",
+    40,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Zoetrope__ClusterWorker, n_warm),
+    offsetof(Zoetrope__ClusterWorker, warm),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "previews",
     80,
     PROTOBUF_C_LABEL_NONE,
@@ -6292,16 +6304,18 @@ static const unsigned zoetrope__cluster_worker__field_indices_by_name[] = {
   5,   /* field[5] = draining */
   6,   /* field[6] = fetched */
   4,   /* field[4] = milliseconds_since_beat */
-  7,   /* field[7] = previews */
+  8,   /* field[8] = previews */
   2,   /* field[2] = slots */
+  7,   /* field[7] = warm */
   0,   /* field[0] = worker */
 };
-static const ProtobufCIntRange zoetrope__cluster_worker__number_ranges[3 + 1] =
+static const ProtobufCIntRange zoetrope__cluster_worker__number_ranges[4 + 1] =
 {
   { 1, 0 },
   { 20, 5 },
-  { 80, 7 },
-  { 0, 8 }
+  { 40, 7 },
+  { 80, 8 },
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
 {
@@ -6311,10 +6325,10 @@ const ProtobufCMessageDescriptor zoetrope__cluster_worker__descriptor =
   "Zoetrope__ClusterWorker",
   "zoetrope",
   sizeof(Zoetrope__ClusterWorker),
-  8,
+  9,
   zoetrope__cluster_worker__field_descriptors,
   zoetrope__cluster_worker__field_indices_by_name,
-  3,  zoetrope__cluster_worker__number_ranges,
+  4,  zoetrope__cluster_worker__number_ranges,
   (ProtobufCMessageInit) zoetrope__cluster_worker__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -6684,7 +6698,7 @@ const ProtobufCMessageDescriptor zoetrope__assign__descriptor =
   (ProtobufCMessageInit) zoetrope__assign__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__task_origin__field_descriptors[3] =
+static const ProtobufCFieldDescriptor zoetrope__task_origin__field_descriptors[4] =
 {
   {
     "task",
@@ -6722,16 +6736,30 @@ static const ProtobufCFieldDescriptor zoetrope__task_origin__field_descriptors[3
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "manner",
+    40,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__TaskOrigin, manner),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__task_origin__field_indices_by_name[] = {
+  3,   /* field[3] = manner */
   2,   /* field[2] = mixed */
   1,   /* field[1] = numerics */
   0,   /* field[0] = task */
 };
-static const ProtobufCIntRange zoetrope__task_origin__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__task_origin__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 40, 3 },
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor zoetrope__task_origin__descriptor =
 {
@@ -6741,10 +6769,10 @@ const ProtobufCMessageDescriptor zoetrope__task_origin__descriptor =
   "Zoetrope__TaskOrigin",
   "zoetrope",
   sizeof(Zoetrope__TaskOrigin),
-  3,
+  4,
   zoetrope__task_origin__field_descriptors,
   zoetrope__task_origin__field_indices_by_name,
-  1,  zoetrope__task_origin__number_ranges,
+  2,  zoetrope__task_origin__number_ranges,
   (ProtobufCMessageInit) zoetrope__task_origin__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -6914,7 +6942,7 @@ const ProtobufCMessageDescriptor zoetrope__checkpoint_committed__descriptor =
   (ProtobufCMessageInit) zoetrope__checkpoint_committed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__complete__field_descriptors[4] =
+static const ProtobufCFieldDescriptor zoetrope__complete__field_descriptors[5] =
 {
   {
     "lease",
@@ -6964,17 +6992,31 @@ static const ProtobufCFieldDescriptor zoetrope__complete__field_descriptors[4] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "manner",
+    40,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Complete, manner),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__complete__field_indices_by_name[] = {
   2,   /* field[2] = elapsed_milliseconds */
   0,   /* field[0] = lease */
+  4,   /* field[4] = manner */
   3,   /* field[3] = notes */
   1,   /* field[1] = outputs */
 };
-static const ProtobufCIntRange zoetrope__complete__number_ranges[1 + 1] =
+static const ProtobufCIntRange zoetrope__complete__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 40, 4 },
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor zoetrope__complete__descriptor =
 {
@@ -6984,10 +7026,10 @@ const ProtobufCMessageDescriptor zoetrope__complete__descriptor =
   "Zoetrope__Complete",
   "zoetrope",
   sizeof(Zoetrope__Complete),
-  4,
+  5,
   zoetrope__complete__field_descriptors,
   zoetrope__complete__field_indices_by_name,
-  1,  zoetrope__complete__number_ranges,
+  2,  zoetrope__complete__number_ranges,
   (ProtobufCMessageInit) zoetrope__complete__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -54,6 +54,9 @@ package struct StageResult: Sendable {
     package private(set) var outputs: [Output] = []
     /// Sentences for the job's status: a truncated prompt, a prompt that went in unchanged.
     package private(set) var notes: [String] = []
+    /// What the stage chose by itself and may show in the outputs, at most `Limits.nameBytes` of text for the stages
+    /// that read them; empty: as the task asked.
+    package var manner = ""
 
     package init() {}
 

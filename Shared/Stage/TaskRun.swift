@@ -7,7 +7,7 @@ import Wire
 
 /// What became of a task on this worker.
 enum TaskOutcome: Sendable {
-    case finished(outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String])
+    case finished(outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String], manner: String)
     case failed(Failure, missingInputs: [String])
     /// Stopped as asked: cancelled, and results do not count, or at a step that another worker goes on from.
     case stopped
@@ -49,7 +49,8 @@ struct TaskRun: Sendable {
             let refs = try await publish(result)
             try task.checkCancelled()
             return .finished(
-                outputs: refs, elapsedMilliseconds: start.duration(to: .now).milliseconds, notes: result.notes)
+                outputs: refs, elapsedMilliseconds: start.duration(to: .now).milliseconds, notes: result.notes,
+                manner: result.manner)
         } catch {
             // What is waiting is worth storing: the next attempt resumes from it.
             writer.finish()

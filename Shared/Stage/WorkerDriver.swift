@@ -345,14 +345,15 @@ actor WorkerDriver {
         idleExecutors.append(run.executor)
         state.setWarm(handler.warm)
         switch outcome {
-        case .finished(let refs, let elapsed, let notes):
+        case .finished(let refs, let elapsed, let notes, let manner):
             logger.info("task done", metadata: metadata(held, ["elapsed_ms": "\(elapsed)"]))
             unconfirmed.insert(held)
             if !run.areOutputsDurable {
                 for output in refs { keepers[output.ref.digest, default: []].insert(held.cell) }
             }
             await advance(
-                .finished(held.lease, outputs: refs, elapsedMilliseconds: elapsed, notes: notes), cell: held.cell)
+                .finished(held.lease, outputs: refs, elapsedMilliseconds: elapsed, notes: notes, manner: manner),
+                cell: held.cell)
         case .failed(let failure, let missingInputs):
             logger.warning(
                 "task failed", metadata: metadata(held, ["code": "\(failure.code)", "reason": "\(failure.message)"]))

@@ -238,11 +238,15 @@ package struct ClusterStatus: Sendable, Hashable {
         package var fetched: FetchCounters
         /// Previews made since its start.
         package var previews: UInt64
+        /// `Beat.warm` of its newest beat; of a big cluster fewer, or none.
+        package var warm: [String]
 
         package init(
             worker: String, capabilities: [Capability], slots: UInt32, busy: UInt32, millisecondsSinceBeat: UInt64,
-            isDraining: Bool = false, fetched: FetchCounters = FetchCounters(), previews: UInt64 = 0
+            isDraining: Bool = false, fetched: FetchCounters = FetchCounters(), previews: UInt64 = 0,
+            warm: [String] = []
         ) {
+            self.warm = warm
             self.previews = previews
             self.fetched = fetched
             self.worker = worker

@@ -147,6 +147,10 @@ extension Packer {
         result.pointee.draining = worker.isDraining ? 1 : 0
         result.pointee.fetched = try fetchCounters(worker.fetched)
         result.pointee.previews = worker.previews
+        result.pointee.n_warm = worker.warm.count
+        result.pointee.warm = try array(worker.warm, "cluster.warm", limit: Limits.warmPerWorker) {
+            (name) throws(Failure) in try text(name, "cluster.warm")
+        }
         return result
     }
 

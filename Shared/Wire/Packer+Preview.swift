@@ -8,6 +8,7 @@ extension Packer {
         result.pointee.task = try text(origin.task, "origin.task")
         result.pointee.numerics = try text(origin.numerics, "origin.numerics", limit: Limits.messageBytes)
         result.pointee.mixed = origin.isMixed ? 1 : 0
+        result.pointee.manner = try text(origin.manner, "origin.manner")
         return result
     }
 

@@ -56,6 +56,7 @@ extension Packer {
         result.pointee.outputs = try list(complete.outputs, "complete.outputs", limit: Limits.namedRefs, namedRef)
         result.pointee.elapsed_milliseconds = complete.elapsedMilliseconds
         (result.pointee.n_notes, result.pointee.notes) = try notes(complete.notes)
+        result.pointee.manner = try text(complete.manner, "complete.manner")
         return result
     }
 

@@ -6,8 +6,11 @@ package struct TaskOrigin: Sendable, Hashable {
     package var numerics: String
     /// Whether it went on from a checkpoint of other arithmetic.
     package var isMixed: Bool
+    /// `Complete.manner`.
+    package var manner: String
 
-    package init(task: String, numerics: String, isMixed: Bool = false) {
+    package init(task: String, numerics: String, isMixed: Bool = false, manner: String = "") {
+        self.manner = manner
         self.task = task
         self.numerics = numerics
         self.isMixed = isMixed

@@ -116,7 +116,9 @@ extension Unpacker {
                 raw.n_capabilities, raw.capabilities, "cluster.capabilities", limit: Limits.capabilitiesPerWorker,
                 capability),
             slots: raw.slots, busy: raw.busy, millisecondsSinceBeat: raw.milliseconds_since_beat,
-            isDraining: raw.draining != 0, fetched: try fetchCounters(raw.fetched), previews: raw.previews)
+            isDraining: raw.draining != 0, fetched: try fetchCounters(raw.fetched), previews: raw.previews,
+            warm: try texts(
+                raw.n_warm, raw.warm, "cluster.warm", limit: Limits.warmPerWorker, textLimit: Limits.nameBytes))
     }
 
     func clusterStatus(_ raw: Zoetrope__ClusterStatus) throws(Failure) -> ClusterStatus {

@@ -7,7 +7,8 @@ extension Unpacker {
         try visit(raw.base)
         return TaskOrigin(
             task: try text(raw.task, "origin.task"),
-            numerics: try text(raw.numerics, "origin.numerics", limit: Limits.messageBytes), isMixed: raw.mixed != 0)
+            numerics: try text(raw.numerics, "origin.numerics", limit: Limits.messageBytes), isMixed: raw.mixed != 0,
+            manner: try text(raw.manner, "origin.manner"))
     }
 
     func previewWatch(_ raw: Zoetrope__PreviewWatch) throws(Failure) -> String {

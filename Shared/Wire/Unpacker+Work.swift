@@ -44,7 +44,8 @@ extension Unpacker {
             outputs: try list(raw.n_outputs, raw.outputs, "complete.outputs", limit: Limits.namedRefs, namedRef),
             elapsedMilliseconds: raw.elapsed_milliseconds,
             notes: try texts(
-                raw.n_notes, raw.notes, "complete.notes", limit: Limits.notes, textLimit: Limits.messageBytes))
+                raw.n_notes, raw.notes, "complete.notes", limit: Limits.notes, textLimit: Limits.messageBytes),
+            manner: try text(raw.manner, "complete.manner"))
     }
 
     func fail(_ raw: Zoetrope__Fail) throws(Failure) -> Fail {

@@ -83,8 +83,14 @@ package struct Complete: Sendable, Hashable {
     package var outputs: [NamedRef]
     package var elapsedMilliseconds: UInt64
     package var notes: [String]
+    /// What the worker chose by itself in doing the task and may show in the results, in the stage's own words; empty
+    /// when it was done as it was asked for.
+    package var manner: String
 
-    package init(lease: Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String]) {
+    package init(
+        lease: Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String], manner: String = ""
+    ) {
+        self.manner = manner
         self.lease = lease
         self.outputs = outputs
         self.elapsedMilliseconds = elapsedMilliseconds

@@ -104,6 +104,14 @@ extension BrokerState {
                     busy: busy[session, default: 0], millisecondsSinceBeat: now.elapsed(since: worker.lastHeardAt),
                     isDraining: worker.isDraining, fetched: worker.fetched, previews: worker.previews))
         }
+        // What workers have ready comes last: no worker is left out for it.
+        let ready = Dictionary(workers.values.map { ($0.hello.worker, $0.readyFor) }) { $1 }
+        for place in listed.indices {
+            let warm = ready[listed[place].worker, default: []].sorted().prefix(Limits.warmPerWorker)
+            bytes += warm.reduce(0) { $0 + $1.utf8.count + 8 }
+            guard bytes <= Self.pageBytes else { break }
+            listed[place].warm = Array(warm)
+        }
         let queued = index.queuedCount
         return ClusterStatus(
             workers: listed, queuedJobs: UInt32(queued), runningJobs: UInt32(records.unfinished.count - queued),

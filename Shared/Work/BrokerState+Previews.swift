@@ -51,7 +51,9 @@ extension BrokerState {
         }
         let earlier = job.tasks.filter { wanted.contains($0.specification.name) && !$0.numerics.isEmpty }
         return earlier.prefix(Limits.originsPerTask).map {
-            TaskOrigin(task: $0.specification.name, numerics: $0.numerics, isMixed: $0.isResumedElsewhere)
+            TaskOrigin(
+                task: $0.specification.name, numerics: $0.numerics, isMixed: $0.isResumedElsewhere,
+                manner: $0.manner ?? "")
         }
     }
 }

@@ -47,7 +47,8 @@ extension BrokerState {
         closeLease(lease.task, now: now)
         let completion = TaskCompletion(
             lease: lease, outputs: complete.outputs, elapsedMilliseconds: complete.elapsedMilliseconds,
-            notes: Array(complete.notes.prefix(Limits.notes)), unixMilliseconds: now.unixMilliseconds)
+            notes: Array(complete.notes.prefix(Limits.notes)), unixMilliseconds: now.unixMilliseconds,
+            manner: complete.manner.isEmpty ? nil : complete.manner)
         commit(.taskCompleted(completion), now: now)
         if let cost {
             durations.learn(cost, milliseconds: complete.elapsedMilliseconds)

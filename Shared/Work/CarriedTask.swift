@@ -15,6 +15,8 @@ package struct CarriedTask: Sendable, Hashable, Codable {
     package var checkpointNumerics: String
     /// nil in ledgers of earlier releases.
     package var earlierCheckpoint: CheckpointMark?
+    /// As in `TaskRecord`.
+    package var manner: String?
 
     /// - Returns: nil for a task that has nothing to carry over: not begun, or done with outputs in a worker's memory.
     package init?(_ task: TaskRecord) {
@@ -27,6 +29,7 @@ package struct CarriedTask: Sendable, Hashable, Codable {
         outputs = isDone ? task.outputs : []
         elapsedMilliseconds = task.elapsedMilliseconds
         notes = task.notes
+        manner = task.manner
         checkpoint = task.checkpoint
         checkpointStep = task.checkpointStep
         checkpointNumerics = task.checkpointNumerics
@@ -51,6 +54,7 @@ extension JobRecord {
             tasks[index].outputs = carried.outputs
             tasks[index].elapsedMilliseconds = carried.elapsedMilliseconds
             tasks[index].notes = carried.notes
+            tasks[index].manner = carried.manner
         }
     }
 }

@@ -43,6 +43,8 @@ package struct TaskRecord: Sendable, Hashable, Codable {
     package var areOutputsReleased = false
     package var elapsedMilliseconds: UInt64 = 0
     package var notes: [String] = []
+    /// What the worker chose by itself (`Complete.manner`); nil for nothing, and in ledgers of earlier releases.
+    package var manner: String?
     /// Names of workers that should not get the task again while another can take it.
     package var excludedWorkers: [String] = []
     /// How the last lease ended when it ended without a result; for people.

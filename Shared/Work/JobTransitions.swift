@@ -40,6 +40,7 @@ extension JobRecord {
         tasks[index].areOutputsReleased = false
         tasks[index].elapsedMilliseconds = completion.elapsedMilliseconds
         tasks[index].notes = completion.notes
+        tasks[index].manner = completion.manner
         tasks[index].endedUnixMilliseconds = completion.unixMilliseconds
         tasks[index].lastProblem = ""
         dropCheckpoint(index)
@@ -93,6 +94,7 @@ extension JobRecord {
             tasks[index].outputs = []
             tasks[index].areOutputsReleased = false
             tasks[index].isResumedElsewhere = false
+            tasks[index].manner = nil
             tasks[index].lastProblem = "\(tasks[index].worker): outputs were lost before they were used"
             // A producer of the producer that kept its outputs in memory has let go of them long since.
             queue += tasks[index].producers.filter { task($0)?.areOutputsReleased == true }

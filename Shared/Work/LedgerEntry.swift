@@ -124,10 +124,14 @@ package struct TaskCompletion: Sendable, Hashable, Codable {
     package var elapsedMilliseconds: UInt64
     package var notes: [String]
     package var unixMilliseconds: UInt64
+    /// `Complete.manner`; nil where that was empty, and in ledgers of earlier releases.
+    package var manner: String?
 
     package init(
-        lease: Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String], unixMilliseconds: UInt64
+        lease: Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String], unixMilliseconds: UInt64,
+        manner: String? = nil
     ) {
+        self.manner = manner
         self.lease = lease
         self.outputs = outputs
         self.elapsedMilliseconds = elapsedMilliseconds

@@ -18,8 +18,9 @@ package enum WorkerEvent: Sendable {
     case progress(Lease, step: UInt32, totalSteps: UInt32)
     /// The broker's store answered STORED for the state after `step` steps.
     case checkpointStored(Lease, step: UInt32, ref: TensorRef)
-    /// The task is done and its outputs lie where they belong. Frees the slot.
-    case finished(Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String])
+    /// The task is done and its outputs lie where they belong. Frees the slot. `manner` as in `Complete`.
+    case finished(
+        Lease, outputs: [NamedRef], elapsedMilliseconds: UInt64, notes: [String], manner: String = "")
     /// The task failed. Frees the slot. `missingInputs` names inputs that no location could serve.
     case failed(Lease, Failure, missingInputs: [String])
     /// The stage has stopped computing after a `cancel` or `yield` effect, or does not assist any more. Frees the slot.

@@ -108,7 +108,7 @@ package struct WorkerState: Sendable {
     /// Whether this event gives a slot back.
     package func freesSlot(_ event: WorkerEvent) -> Bool {
         switch event {
-        case .finished(let lease, _, _, _), .failed(let lease, _, _): held[lease]?.occupiesSlot ?? false
+        case .finished(let lease, _, _, _, _), .failed(let lease, _, _): held[lease]?.occupiesSlot ?? false
         case .stopped(let lease):
             switch held[lease]?.work {
             case .assisting, .yielding, .stopping: true
@@ -159,8 +159,9 @@ package struct WorkerState: Sendable {
             let report = CheckpointReport(lease: lease, step: step, ref: ref)
             held[lease]?.checkpoint = report
             return sendIfReady(.checkpoint(report))
-        case .finished(let lease, let outputs, let elapsed, let notes):
-            let complete = Complete(lease: lease, outputs: outputs, elapsedMilliseconds: elapsed, notes: notes)
+        case .finished(let lease, let outputs, let elapsed, let notes, let manner):
+            let complete = Complete(
+                lease: lease, outputs: outputs, elapsedMilliseconds: elapsed, notes: notes, manner: manner)
             return conclude(lease, with: .completed(complete), message: .complete(complete), now: now)
         case .failed(let lease, let failure, let missingInputs):
             let fail = Fail(

@@ -55,7 +55,7 @@ enum Samples {
         lease: lease, attempt: 2, stage: "denoiser", model: "m", parameters: #"{"seed":1}"#,
         inputs: [NamedRef(name: "prompt_embeds", ref: ref)], durableOutputs: true, checkpoint: scalar,
         checkpointStep: 11, earlierCheckpoint: ref, earlierCheckpointStep: 9, leaseMilliseconds: 15_000,
-        origins: [TaskOrigin(task: "encode", numerics: "cpu/avx2/2", isMixed: true)])
+        origins: [TaskOrigin(task: "encode", numerics: "cpu/avx2/2", isMixed: true, manner: "tiles")])
     static let deadJob = DeadJob(
         job: "j-0001", state: .dead, finishedUnixMilliseconds: 1_790_000_060_000, errorCode: "worker_lost",
         errorMessage: "task denoise lost its worker 3 times", task: "denoise", stage: "denoiser", attempts: 4,
@@ -91,7 +91,7 @@ enum Samples {
                 workers: [
                     .init(
                         worker: "w", capabilities: [capability], slots: 2, busy: 1, millisecondsSinceBeat: 300,
-                        isDraining: true, fetched: beat.fetched, previews: 7)
+                        isDraining: true, fetched: beat.fetched, previews: 7, warm: ["bfloat16", "bfloat16+ab"])
                 ], queuedJobs: 4, runningJobs: 1, isDraining: true, cell: "north", backlogMilliseconds: 90_000,
                 counts: [.init(name: "refused_role", value: 3), .init(name: "descriptors_limit", value: 1 << 20)])),
         .clientHello, .previewWatch(job: "j-0001"),
@@ -103,7 +103,7 @@ enum Samples {
         .complete(
             Complete(
                 lease: lease, outputs: [NamedRef(name: "latents", ref: ref)], elapsedMilliseconds: 99,
-                notes: ["a", "b"])),
+                notes: ["a", "b"], manner: "decoders=3")),
         .committed(lease),
         .fail(
             Fail(

@@ -211,6 +211,27 @@ struct ClientTests {
         #expect(status.queuedJobs == 1 && status.runningJobs == 1)
     }
 
+    @Test("the cluster says what workers have ready, and leaves no worker out for it")
+    func readyWeights() throws {
+        let bench = BrokerBench()
+        let names = (0..<Limits.warmPerWorker).map { "\($0)" + String(repeating: "a", count: 120) }
+        for number: UInt8 in 1...100 {
+            let worker = TestWorker(number, ["denoiser"])
+            bench.join(worker)
+            bench.deliver(
+                .beat(Beat(freeSlots: 1, running: [], storeBytes: 0, warm: names)), from: worker.session)
+        }
+        guard case .cluster(let status) = bench.deliver(.clusterQuery, from: client).first?.message else {
+            Issue.record("no status")
+            return
+        }
+        #expect(status.workers.count == 100)
+        #expect(status.workers[0].warm == names.sorted() && status.workers[99].warm.isEmpty)
+        let bytes = try EnvelopeCodec.encode(
+            Envelope(session: session(1), sequence: 1, brokerEpoch: 1, message: .cluster(status)))
+        #expect(bytes.count <= Limits.controlFrameBytes)
+    }
+
     @Test("CLIENT_HELLO is welcomed; a message only brokers send is refused")
     func welcome() {
         let bench = BrokerBench { $0.storeLocations = [.tcp(address: "10.0.0.1", port: 4)] }

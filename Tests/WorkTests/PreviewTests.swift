@@ -103,6 +103,25 @@ import Work
             ])
     }
 
+    @Test("what a worker chose by itself reaches the tasks after it, and is forgotten when the task is done anew")
+    func manner() throws {
+        let bench = BrokerBench(), decoder = TestWorker(1, ["encoder", "denoiser", "decoder"])
+        bench.join(decoder)
+        let encode = try #require(bench.deliver(.submit(video()), from: client).assigns.first)
+        func next(_ assign: Assign, _ name: String, manner: String = "") throws -> Assign {
+            let complete = Complete(
+                lease: assign.lease, outputs: [output(name, 1)], elapsedMilliseconds: 5, notes: [], manner: manner)
+            let done = bench.deliver(.complete(complete), from: decoder.session)
+            return try #require((done + bench.beat(decoder)).assigns.first)
+        }
+        let denoise = try next(encode, "prompt_embeds")
+        let decode = try next(denoise, "latents", manner: "as it liked")
+        #expect(decode.origins.map(\.manner) == ["", "as it liked"])
+        let job = encode.lease.task.job
+        #expect(bench.job(job)?.task("denoise")?.manner == "as it liked")
+        #expect(bench.job(job)?.task("encode")?.manner == nil, "nothing is nothing in the ledger")
+    }
+
     @Test("a worker is told of those of its leases that it computes, and its beats tell how many previews it made")
     func workerSide() {
         let tests = WorkerTests()

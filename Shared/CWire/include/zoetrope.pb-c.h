@@ -745,11 +745,16 @@ struct  Zoetrope__ClusterWorker
   uint64_t milliseconds_since_beat;
   protobuf_c_boolean draining;
   Zoetrope__FetchCounters *fetched;
+  /*
+   * the newest beat's; of a big cluster fewer or none
+   */
+  size_t n_warm;
+  ProtobufCBinaryData *warm;
   uint64_t previews;
 };
 #define ZOETROPE__CLUSTER_WORKER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__cluster_worker__descriptor) \
-    , {0,NULL}, 0,NULL, 0, 0, 0, 0, NULL, 0 }
+    , {0,NULL}, 0,NULL, 0, 0, 0, 0, NULL, 0,NULL, 0 }
 
 
 struct  Zoetrope__ClusterStatus
@@ -832,10 +837,14 @@ struct  Zoetrope__TaskOrigin
    * it went on elsewhere with other arithmetic
    */
   protobuf_c_boolean mixed;
+  /*
+   * as in Complete
+   */
+  ProtobufCBinaryData manner;
 };
 #define ZOETROPE__TASK_ORIGIN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__task_origin__descriptor) \
-    , {0,NULL}, {0,NULL}, 0 }
+    , {0,NULL}, {0,NULL}, 0, {0,NULL} }
 
 
 struct  Zoetrope__Refuse
@@ -881,10 +890,14 @@ struct  Zoetrope__Complete
   uint64_t elapsed_milliseconds;
   size_t n_notes;
   ProtobufCBinaryData *notes;
+  /*
+   * what the worker chose by itself and may show in the results; empty: as it was asked
+   */
+  ProtobufCBinaryData manner;
 };
 #define ZOETROPE__COMPLETE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__complete__descriptor) \
-    , NULL, 0,NULL, 0, 0,NULL }
+    , NULL, 0,NULL, 0, 0,NULL, {0,NULL} }
 
 
 struct  Zoetrope__Fail
