@@ -10,6 +10,8 @@ package struct VideoManifest: Sendable, Hashable, Codable {
     package static let currentVersion = 1
     /// Bytes of a manifest that are read at most; a real one has a few KiB and the prompts.
     package static let limitBytes = 256 * 1024
+    /// The task that decodes a clip as a whole (`JobGraph`).
+    package static let decodeTask = "decode"
 
     package struct Model: Sendable, Hashable, Codable {
         package var name: String
@@ -23,10 +25,14 @@ package struct VideoManifest: Sendable, Hashable, Codable {
         package var name: String
         /// True when the task went on from a checkpoint of other arithmetic; absent otherwise.
         package var mixed: Bool?
+        /// True when a decoder worked in tiles because it had too little memory, and the request has no field that asks
+        /// for the same; absent otherwise.
+        package var tiled: Bool?
 
-        package init(name: String, mixed: Bool? = nil) {
+        package init(name: String, mixed: Bool? = nil, tiled: Bool? = nil) {
             self.name = name
             self.mixed = mixed
+            self.tiled = tiled
         }
     }
 
@@ -48,7 +54,8 @@ package struct VideoManifest: Sendable, Hashable, Codable {
     /// Name and version of the program.
     package var generator: String
     package var model: Model
-    /// What was asked, every default filled in, with the prompt that the text encoder read.
+    /// What was asked, every default filled in, with the prompt that the text encoder read and the number of decoders
+    /// that really shared the decode, where that is not one: asking for it gives the same bits.
     package var request: GenerationRequest
     package var promptOrigin: PromptOrigin?
     /// By task; tasks that another job had done before are missing.
@@ -68,10 +75,11 @@ package struct VideoManifest: Sendable, Hashable, Codable {
     ///
     /// - Parameters:
     ///   - prompt: what the text encoder read where another stage wrote it; nil: the request's.
+    ///   - decode: how the clip was decoded; nil where nobody knows, which leaves the request as it was.
     ///   - version: of the program that writes the file.
     package init(
-        _ parameters: MuxParameters, prompt: String?, arithmetic: [String: Arithmetic], libraries: [String: String],
-        framesDigest: String, version: String
+        _ parameters: MuxParameters, prompt: String?, decode: DecodeManner? = nil, arithmetic: [String: Arithmetic],
+        libraries: [String: String], framesDigest: String, version: String
     ) {
         manifest = Self.currentVersion
         generator = "zoetrope \(version)"
@@ -85,6 +93,7 @@ package struct VideoManifest: Sendable, Hashable, Codable {
                 : PromptOrigin(kind: isCaption ? "caption" : "upsampled", from: isCaption ? nil : parameters.prompt)
         }
         self.arithmetic = arithmetic
+        if let decode, !request.asMade(decode) { self.arithmetic[Self.decodeTask]?.tiled = true }
         self.libraries = libraries
         self.framesDigest = framesDigest
     }
@@ -157,6 +166,21 @@ extension GenerationRequest {
         made.upsamplePrompt = false
         made.isCaptioned = nil
         return made
+    }
+
+    /// Makes the request one that asks for what the decoder did; false where no field asks for it: tiles for the decoder
+    /// alone, in a job that also encodes pictures.
+    fileprivate mutating func asMade(_ decode: DecodeManner) -> Bool {
+        decodeWorkers = nil
+        switch decode {
+        case .asAsked: return true
+        case .shared(let members):
+            decodeWorkers = members
+            return true
+        case .tiles:
+            if conditioning == nil { vaeTiling = true }
+            return conditioning == nil
+        }
     }
 
     /// The request's values under the names that requests give them, for asking for the same once more. What it began

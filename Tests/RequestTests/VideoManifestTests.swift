@@ -12,10 +12,13 @@ import Testing
         return request
     }
 
-    private func manifest(_ request: GenerationRequest, prompt: String? = nil) -> VideoManifest {
+    private func manifest(
+        _ request: GenerationRequest, prompt: String? = nil, decode: DecodeManner? = nil
+    ) -> VideoManifest {
         VideoManifest(
-            MuxParameters(request: request, modelDigest: "abc"), prompt: prompt,
-            arithmetic: ["denoise": .init(name: "cpu/avx2/2")], libraries: ["avcodec": "61.3.100"],
+            MuxParameters(request: request, modelDigest: "abc"), prompt: prompt, decode: decode,
+            arithmetic: ["denoise": .init(name: "cpu/avx2/2"), "decode": .init(name: "cpu/avx2/2")],
+            libraries: ["avcodec": "61.3.100"],
             framesDigest: "def", version: "1.2")
     }
 
@@ -59,6 +62,39 @@ import Testing
                 $0.isCaptioned = true
             }, prompt: "a clip of a sun")
         #expect(captioned.promptOrigin == .init(kind: "caption") && captioned.request.isCaptioned == nil)
+    }
+
+    @Test("how many decoders really shared the decode is what the manifest asks for, and one alone is not mentioned")
+    func decoders() throws {
+        let plain = try manifest(request()).encoded()
+        for asked in [nil, 1, 4] {
+            let request = request { $0.decodeWorkers = asked }
+            #expect(try manifest(request, decode: .asAsked).encoded() == plain)
+            #expect(manifest(request, decode: .shared(3)).request.decodeWorkers == 3)
+            #expect(manifest(request, decode: .shared(3)).request.fields["decode_workers"] as? Int == 3)
+            #expect(manifest(request).request.decodeWorkers == asked, "where nobody knows it stays as it was asked")
+        }
+        #expect(plain.contains("decode_workers") == false)
+    }
+
+    @Test("tiles that a decoder took by itself are asked for where the request can say so, and told otherwise")
+    func tiles() throws {
+        let plain = manifest(request(), decode: .tiles)
+        #expect(plain.request.vaeTiling == true && plain.arithmetic["decode"]?.tiled == nil)
+        let conditioned = manifest(request { $0.conditioning = .video }, decode: .tiles)
+        #expect(conditioned.request.vaeTiling == nil && conditioned.arithmetic["decode"]?.tiled == true)
+        #expect(try VideoManifest(comment: conditioned.encoded()) == conditioned)
+    }
+
+    @Test("what decoders say is read as they say it, and anything else is nothing")
+    func manners() {
+        for manner in [DecodeManner.asAsked, .tiles, .shared(2), .shared(16)] {
+            #expect(DecodeManner(text: manner.text) == manner)
+        }
+        #expect(DecodeManner.shared(1).text == "")
+        for text in ["decoders", "decoders=", "decoders=1", "decoders=-2", "decoders=17", "decoders=2=2", "rows"] {
+            #expect(DecodeManner(text: text) == .asAsked, "\(text)")
+        }
     }
 
     @Test("a file without a manifest, a damaged one and one of a later version are told apart")

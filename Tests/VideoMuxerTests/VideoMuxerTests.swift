@@ -19,13 +19,24 @@ struct VideoMuxerTests {
             seed: 42, dtype: .float32, container: container)
     }
 
-    private func task(_ container: OutputContainer, frames: Tensor) throws -> StageTask {
+    private func task(_ container: OutputContainer, frames: Tensor, decode: String? = nil) throws -> StageTask {
         let parameters = MuxParameters(request: request(container), modelDigest: "abc123")
         return StageTask(
             name: "job/mux", attempt: 1, parameters: try CanonicalJSON.encode(parameters),
             port: LocalPort(
                 inputs: ["frames": frames],
-                origins: [TaskOrigin(task: "denoise", numerics: "cpu/avx2/2", isMixed: true)]))
+                origins: [TaskOrigin(task: "denoise", numerics: "cpu/avx2/2", isMixed: true)]
+                    + (decode.map { [TaskOrigin(task: "decode", numerics: "cpu/avx2/2", manner: $0)] } ?? [])))
+    }
+
+    @Test("the file says how many decoders made it, where that is more than one", arguments: ["", "decoders=3"])
+    func decoders(manner: String) async throws {
+        let result = try await VideoMuxerHandler(threads: 1).run(try task(.mkv, frames: frames, decode: manner))
+        try withFile(try #require(result.output("video")), named: "video.mkv") { path in
+            let tags = try MediaProbe(path: path).metadata.map { ($0.key.lowercased(), $0.value) }
+            let comment = Dictionary(uniqueKeysWithValues: tags)["comment"]
+            #expect(try VideoManifest(comment: comment).request.decodeWorkers == (manner.isEmpty ? nil : 3))
+        }
     }
 
     /// Frames whose brightness rises from frame to frame.

@@ -101,7 +101,7 @@ struct SharedDecodeTests {
         }
         let result = try await onThread { () throws(Failure) in try await leading.run(task) }.get()
         #expect(try isClose(result, expected))
-        #expect(result.notes == ["decoded by 2 decoders"])
+        #expect(result.notes == ["decoded by 2 decoders"] && result.manner == "decoders=2")
         #expect(port.asked.withLock { $0 } == [4], "no more than there are rows")
         #expect(task.progress.step == 2 && task.progress.total == 2)
         guard case .failure(let end) = await help else { throw Failure("ended", "nothing ended it") }
@@ -152,6 +152,7 @@ struct SharedDecodeTests {
         }
         let result = try await onThread { () throws(Failure) in try await leading.run(task) }.get()
         #expect(result.notes.first?.contains("memory_insufficient") == true && result.notes.count == 2)
+        #expect(result.manner.isEmpty, "in the end it was alone")
         #expect(identical(try #require(result.output("frames")), try #require(expected.output("frames"))))
         _ = await help
     }

@@ -25,10 +25,10 @@ struct SharedDecode {
 
     /// Decodes; `frames` is called with the clip from its beginning in every round, after `begin`.
     ///
-    /// - Returns: sentences about who took part.
+    /// - Returns: how many decoders made the clip, and sentences about who took part.
     func run(
         begin: () -> Void, frames: (Tensor) throws(Failure) -> Void
-    ) throws(Failure) -> [String] {
+    ) throws(Failure) -> (members: Int, notes: [String]) {
         defer { party.leave() }
         var notes: [String] = [], round = 0, isAlone = false
         while true {
@@ -37,7 +37,7 @@ struct SharedDecode {
             begin()
             do throws(Failure) {
                 notes.append(try decode(round, [0] + assistants, frames))
-                return notes
+                return (assistants.count + 1, notes)
             } catch {
                 // Who does not agree about shapes will not do so in another round either.
                 isAlone = error.code == "slab_mismatched"

@@ -61,6 +61,7 @@ package struct VAEDecoderHandler: StageHandler {
             guard let grid, tilesWhenShort, error.code == "memory_insufficient" else { throw error }
             var result = try decodeTiled(grid, latents, parameters, task)
             result.note("Decoded in tiles, which is not exact: \(error.message).")
+            result.manner = DecodeManner.tiles.text
             return result
         }
     }
@@ -94,10 +95,11 @@ package struct VAEDecoderHandler: StageHandler {
             ) { (members) throws(Failure) in
                 try prepareMemory(height: height, width: width, parameters.dtype, members: members)
             }
-            let notes = try shared.run(
+            let made = try shared.run(
                 begin: { collector = emptyCollector() },
                 frames: { (chunk) throws(Failure) in try collector.append(chunk) })
-            for note in notes { result.note(note) }
+            for note in made.notes { result.note(note) }
+            result.manner = DecodeManner.shared(made.members).text
         } else {
             try decoder.decode(
                 latents: latents,

@@ -84,8 +84,14 @@ package struct VideoMuxerHandler: StageHandler {
         let arithmetic = task.origins.filter { !$0.numerics.isEmpty }.map { origin in
             (origin.task, VideoManifest.Arithmetic(name: origin.numerics, mixed: origin.isMixed ? true : nil))
         }
+        // Tiles that were asked for have tasks of their own, each by one decoder.
+        let decode =
+            parameters.tiles == nil
+            ? task.origins.first { $0.task == VideoManifest.decodeTask }.map { DecodeManner(text: $0.manner) }
+            : .asAsked
         let manifest = VideoManifest(
-            parameters, prompt: prompt, arithmetic: Dictionary(arithmetic) { $1 }, libraries: MediaLibraries.versions,
+            parameters, prompt: prompt, decode: decode, arithmetic: Dictionary(arithmetic) { $1 },
+            libraries: MediaLibraries.versions,
             framesDigest: frames.withUnsafeBytes { Digest.of($0) }.description, version: ServiceVersion.current)
         return ["title": manifest.request.prompt, "comment": try manifest.encoded()]
     }
