@@ -88,6 +88,45 @@ extension EndToEnd {
         }
 
         @Test(
+            "a video that an adapter made needs it again, by name and contents, and is then the same file",
+            .timeLimit(.minutes(3)))
+        func withAdapter() async throws {
+            let folder = try TemporaryFolder(), shelf = try TemporaryFolder(), other = try TemporaryFolder()
+            let path = folder.file("clip.mp4"), dusk = ParityTests.golden.path + "/loras/demo/dusk.safetensors"
+            try FileManager.default.copyItem(atPath: dusk, toPath: shelf.file("dusk.safetensors"))
+            try await generate(
+                [EndToEnd.prompt, "--lora", "dusk:0.7", "--adapters", shelf.file(""), "--output", path]
+                    + EndToEnd.small,
+                in: folder)
+            let plain = folder.file("plain.mp4")
+            try await generate([EndToEnd.prompt, "--output", plain] + EndToEnd.small, in: folder)
+            #expect(!FileManager.default.contentsEqual(atPath: path, andPath: plain), "the adapter acts")
+
+            let result = try await replay([path, "--adapters", shelf.file("")], in: folder)
+            #expect(result.status == 0, "\(result.everything)")
+            #expect(result.output.contains("bit-identical: the files are the same, byte for byte"))
+
+            let nowhere = try await replay([path], in: folder)
+            #expect(nowhere.status != 0 && nowhere.everything.contains("replay_input_missing"))
+            #expect(nowhere.everything.contains("adapter dusk (SHA-256 "))
+            #expect(nowhere.everything.contains("with --adapters FOLDER"), "\(nowhere.everything)")
+            let elsewhere = try await replay([path, "--adapters", other.file("")], in: folder)
+            #expect(elsewhere.status != 0 && elsewhere.everything.contains("replay_input_missing"))
+            #expect(elsewhere.everything.contains("Put the file there under this name"), "\(elsewhere.everything)")
+
+            // The signs of the last thousand values turned: another adapter of the same shapes.
+            var bytes = try Data(contentsOf: URL(fileURLWithPath: dusk))
+            for index in stride(from: bytes.count - 1, to: bytes.count - 4000, by: -4) { bytes[index] ^= 0x80 }
+            try bytes.write(to: URL(fileURLWithPath: other.file("dusk.safetensors")))
+            let changed = try await replay(
+                [path, "--adapters", other.file(""), "--output", folder.file("changed.mp4")], in: folder)
+            #expect(changed.output.contains("an identical video cannot be expected"), "\(changed.everything)")
+            #expect(
+                changed.output.contains("adapter dusk: the one in ") && changed.output.contains("put that one there"))
+            #expect(changed.output.contains("request.loras[0].digest"))
+        }
+
+        @Test(
             "a video that began with a clip needs it again, by digest, and a gateway can make it again",
             .timeLimit(.minutes(3)))
         func withInputs() async throws {

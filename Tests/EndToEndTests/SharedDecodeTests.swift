@@ -35,6 +35,35 @@ extension EndToEnd {
             }
         }
 
+        @Test("the file says how many decoders made it, and a replay takes as many", .timeLimit(.minutes(4)))
+        func replayed() async throws {
+            // More are asked for than there are: what counts is who came.
+            let request = Self.request(workers: 5)
+                .replacing(#""output_type": "frames", "keep_float_frames": true"#, with: #""container": "mkv""#)
+            try await withCluster(
+                workers: "vae-decoder=3", leaseSeconds: 10, options: ["--log-level", "info"]
+            ) { cluster in
+                try await cluster.waitForDecoders(3)
+                let id = try await cluster.submit(request).id
+                let notes = try await cluster.finished(id).stage("vae-decoder")?.notes
+                #expect(notes == ["decoded by 3 decoders"], "\(cluster.log.suffix(3000))")
+                let path = try await cluster.download(id, as: "shared.mkv")
+                let comment = try #require(try await MediaFile(probing: path, in: cluster.folder).tags["comment"])
+                #expect(comment.contains(#""decode_workers":3"#), "\(comment)")
+                let replay = try await run("zoetrope", ["replay", path], in: cluster.folder)
+                #expect(replay.status == 0, "\(replay.everything)")
+                #expect(replay.output.contains("3 decoders shared the decode"))
+                #expect(replay.output.contains("bit-identical: the files are the same, byte for byte"))
+                // One alone makes the same video but for its last bits, and does not pretend otherwise.
+                let alone = try await cluster.submit(
+                    request.replacing("\"decode_workers\": 5", with: "\"decode_workers\": 1"))
+                _ = try await cluster.finished(alone.id)
+                let single = try await cluster.download(alone.id, as: "alone.mkv")
+                let other = try #require(try await MediaFile(probing: single, in: cluster.folder).tags["comment"])
+                #expect(!other.contains("decode_workers"), "\(other)")
+            }
+        }
+
         @Test(
             "kill -9 of the assistant, then of the leader, and a cancel: never more than time", .timeLimit(.minutes(6)))
         func deaths() async throws {

@@ -4,6 +4,7 @@ import DemoModel
 import Failure
 import Foundation
 import Media
+import Model
 import Request
 package import Runtime
 import Tensor
@@ -110,6 +111,9 @@ package struct ReplayCommand: AsyncParsableCommand {
             .resolved(for: traits, sourceFrames: try media.clipFrames(rate: source.sourceFramesPerSecond))
         let latents = try source.latents(shape: traits.latentShape(for: request))
         source.compare(with: traits)
+        let shapes = Transformer3D.expectedWeights(folder.transformer)
+        try source.compare(
+            with: adapters.map { (path) throws(Failure) in try AdapterLibrary(path: path, shapes: shapes) })
         for line in source.expectation { Console.print(line) }
         var fields = source.fields
         fields["output_type"] = "video"
@@ -121,6 +125,7 @@ package struct ReplayCommand: AsyncParsableCommand {
                 plan.logLevel = logging.logLevel
                 plan.logFormat = logging.logFormat
                 plan.adapters = adapters
+                plan.workers = ["vae-decoder": request.decodeWorkers ?? 1]
             }
         ) { [fields] plan, supervisor in
             try await GenerateRun(

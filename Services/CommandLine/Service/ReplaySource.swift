@@ -1,3 +1,4 @@
+import Checkpoint
 import Compute
 import Failure
 import Foundation
@@ -66,10 +67,14 @@ struct ReplaySource: Sendable {
     /// Frames a second that were taken of the clip that it began with.
     var sourceFramesPerSecond: Int? { manifest.request.inputs?.compactMap(\.sourceFramesPerSecond).first }
 
+    /// Decoders that made the clip: as many have to make it again. A big one would be shared without being asked for.
+    var decoders: Int { manifest.request.decodeWorkers ?? 1 }
+
     /// The request's fields; files and latents are empty until they are uploaded.
     var fields: [String: any Sendable] {
         var fields = manifest.request.fields
         fields["source_fps"] = sourceFramesPerSecond
+        fields["decode_workers"] = decoders
         for field in media.fields { fields[field] = "" }
         if latentsPath != nil { fields["init_latents"] = "" }
         return fields
@@ -105,13 +110,54 @@ struct ReplaySource: Sendable {
             if arithmetic.mixed == true {
                 differences.append("\(Console.plain(task)) was interrupted and went on with other arithmetic")
             }
+            if arithmetic.tiled == true {
+                differences.append(
+                    "\(Console.plain(task)) was done in tiles, because the decoder had too little memory for all at once"
+                )
+            }
+        }
+    }
+
+    /// Notes which adapters have other contents than those that the video was made with.
+    ///
+    /// - Parameter library: the folder of `--adapters`; nil where none was given.
+    ///
+    /// Fails with `replay_input_missing` for an adapter that is not there, and with the codes of `AdapterLibrary`.
+    mutating func compare(with library: AdapterLibrary?) throws(Failure) {
+        for use in manifest.request.loras ?? [] {
+            let name = Console.plain(use.name), digest = Console.plain(use.digest)
+            guard let library else {
+                throw Failure(
+                    "replay_input_missing",
+                    "The video was made with the adapter \(name) (SHA-256 \(digest)), which is not in it.",
+                    field: "loras", remedy: "Give the folder that has it under this name with --adapters FOLDER.")
+            }
+            let found: String
+            do throws(Failure) {
+                found = try library.adapter(use.name).entry.digest
+            } catch {
+                guard error.code == "adapter_not_found" else { throw error }
+                throw Failure(
+                    "replay_input_missing",
+                    "The video was made with the adapter \(name) (SHA-256 \(digest)), and \(library.path) has none of "
+                        + "this name.", field: "loras", remedy: "Put the file there under this name.")
+            }
+            if found != use.digest {
+                differences.append(
+                    "adapter \(name): the one in \(library.path) has SHA-256 \(found), and the video was made with "
+                        + "\(digest); put that one there")
+            }
         }
     }
 
     /// What to say before the work.
     var expectation: [String] {
-        differences.isEmpty
-            ? ["same model, inputs and arithmetic: an identical video is expected"]
-            : ["an identical video cannot be expected:"] + differences.map { "  \($0)" }
+        let shared =
+            decoders > 1
+            ? ["\(decoders) decoders shared the decode, which shows in the last bits: as many are asked for"] : []
+        return shared
+            + (differences.isEmpty
+                ? ["same model, inputs and arithmetic: an identical video is expected"]
+                : ["an identical video cannot be expected:"] + differences.map { "  \($0)" })
     }
 }
