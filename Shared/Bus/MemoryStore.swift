@@ -9,18 +9,21 @@ package final class MemoryStore: BlobSource {
         /// Oldest first.
         var order: [Digest] = []
         var bytes = 0
+        /// Those of `bytes` that do not lie in files.
+        var bytesInMemory = 0
     }
 
     private let budgetBytes: Int
     private let state = Mutex(State())
 
-    /// - Parameter budgetBytes: what all blobs together may take; the newest one stays even where it alone exceeds it.
+    /// - Parameter budgetBytes: what all blobs together may take, those in files (`Tensor.isInFile`) left out; the newest
+    ///   one stays even where it alone exceeds it.
     package init(budgetBytes: Int) { self.budgetBytes = budgetBytes }
 
     /// Bytes of all blobs held.
     package var totalBytes: Int { state.withLock { $0.bytes } }
 
-    /// Keeps `tensor` and evicts the oldest blobs beyond the budget. Hashes the bytes: not for the bus thread.
+    /// Keeps `tensor` and evicts the oldest blobs in memory beyond the budget. Hashes the bytes: not for the bus thread.
     @discardableResult
     package func insert(_ tensor: Tensor) -> Digest {
         let digest = DataClient.digest(of: tensor)
@@ -29,10 +32,15 @@ package final class MemoryStore: BlobSource {
             state.tensors[digest] = tensor
             state.order.append(digest)
             state.bytes += tensor.byteCount
-            while state.bytes > budgetBytes, state.order.count > 1, let oldest = state.order.first {
+            if !tensor.isInFile { state.bytesInMemory += tensor.byteCount }
+            while state.bytesInMemory > budgetBytes,
+                let oldest = state.order.first(where: { $0 != digest && state.tensors[$0]?.isInFile == false })
+            {
                 MemoryStore.remove(oldest, from: &state)
             }
         }
+        // Hashing has read them.
+        tensor.dropMappedPages()
         return digest
     }
 
@@ -47,5 +55,6 @@ package final class MemoryStore: BlobSource {
         guard let tensor = state.tensors.removeValue(forKey: digest) else { return }
         state.order.removeAll { $0 == digest }
         state.bytes -= tensor.byteCount
+        if !tensor.isInFile { state.bytesInMemory -= tensor.byteCount }
     }
 }

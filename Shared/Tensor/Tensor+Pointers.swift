@@ -1,6 +1,9 @@
 import Glibc
 
 extension Tensor {
+    /// Whether the bytes are those of a mapped file: they take memory only while somebody reads them.
+    package var isInFile: Bool { storage.isMappedFile }
+
     /// Lets the pages of a mapped file go that this tensor was read from; they are read again when somebody looks.
     /// Without effect on tensors in memory of their own.
     package func dropMappedPages() {

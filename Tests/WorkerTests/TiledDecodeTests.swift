@@ -116,8 +116,10 @@ struct TiledDecodeTests {
         let limit = try shortOfMemory
         let found = try await decode(try handler(limit: limit, tilesWhenShort: true), tiled: nil)
         #expect(found.notes.count == 1 && found.notes[0].hasPrefix("Decoded in tiles, which is not exact"))
+        #expect(found.manner == "tiles")
         let expected = try await decode(try handler())
         #expect(identical(try #require(found.output("frames")), try #require(expected.output("frames"))))
+        #expect(expected.manner.isEmpty, "tiles that were asked for are no choice of the decoder's")
         let roomy = try await decode(try handler(tilesWhenShort: true), tiled: nil)
         #expect(roomy.notes.isEmpty, "with enough memory everything stays exact")
         let tiny = await #expect(throws: Failure.self) {
@@ -126,18 +128,46 @@ struct TiledDecodeTests {
         #expect(tiny?.code == "memory_insufficient")
     }
 
-    @Test("tiles of another clip, and more of them than a decoder keeps, are refused")
+    @Test("tiles of another clip are refused")
     func refusals() async throws {
         for (first, count) in [(5, 2), (-1, 1), (0, 0), (Int.max, 1), (1, Int.max)] {
             let share = TileShare(first: first, count: count, clipBytes: 1)
             let failure = await #expect(throws: Failure.self) { try await decode(try handler(), share: share) }
             #expect(failure?.code == "parameters_invalid", "\(first) \(count)")
         }
-        let large = TileShare(first: 0, count: 1, clipBytes: 1 << 30)
-        let failure = await #expect(throws: Failure.self) {
-            try await decode(try handler(limit: 2 << 30), share: large)
+    }
+
+    @Test(
+        "more tiles than a decoder keeps in memory wait in a file, and have the same bits",
+        arguments: [Precision.float32, .bfloat16])
+    func spilled(dtype: Precision) async throws {
+        let usual = TileShare(first: 1, count: 3, clipBytes: 1 << 20)
+        let large = TileShare(first: 1, count: 3, clipBytes: 1 << 30)
+        let limited = try handler(limit: 2 << 30)
+        let kept = try #require(try await decode(limited, dtype: dtype, share: usual).output("tiles"))
+        let spilled = try #require(try await decode(limited, dtype: dtype, share: large).output("tiles"))
+        #expect(!kept.isInFile && spilled.isInFile)
+        #expect(spilled.dtype == dtype.dtype && identical(spilled, kept))
+    }
+
+    @Test("a decoder that is too small for whole tiles still takes those at the border")
+    func smallTiles() async throws {
+        let weights = try folder.weightBytes(.vae, dtype: .float32)
+        let memory = { (index: Int) in
+            DecoderMemory(
+                folder.vae, height: grid.tiles[index].rows.count, width: grid.tiles[index].columns.count,
+                elementBytes: 4)
         }
-        #expect(failure?.code == "memory_insufficient" && failure?.message.contains("a quarter") == true)
+        let whole = memory(0), last = memory(grid.count - 1)
+        try #require(last.working < whole.working)
+        let small = try handler(limit: weights + (last.working + whole.working) / 2)
+        let border = TileShare(first: grid.count - 1, count: 1, clipBytes: 1)
+        let expected = try #require(try await decode(try handler(), share: border).output("tiles"))
+        #expect(identical(try #require(try await decode(small, share: border).output("tiles")), expected))
+        let failure = await #expect(throws: Failure.self) {
+            try await decode(small, share: TileShare(first: 0, count: 1, clipBytes: 1))
+        }
+        #expect(failure?.code == "memory_insufficient" && failure?.retry == .biggerWorker)
     }
 
     @Test("the encoder encodes in tiles where that is asked for, and needs less memory for it")

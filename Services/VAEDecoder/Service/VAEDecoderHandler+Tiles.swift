@@ -11,7 +11,8 @@ extension VAEDecoderHandler {
     func decodeTiled(
         _ grid: TileGrid, _ latents: Tensor, _ parameters: DecodeParameters, _ task: StageTask
     ) throws(Failure) -> StageResult {
-        let memory = tileMemory(grid, parameters), weights = try folder.weightBytes(.vae, dtype: parameters.dtype.dtype)
+        let memory = tileMemory(grid.tiles[...], parameters)
+        let weights = try folder.weightBytes(.vae, dtype: parameters.dtype.dtype)
         try check(memory, weights, grid, parameters)
         let decoder = try decoder(parameters.dtype.dtype)
         var clip = TiledClip(
@@ -27,7 +28,10 @@ extension VAEDecoderHandler {
         return result
     }
 
-    /// Some tiles as they are.
+    /// Some tiles as they are, one after the other.
+    ///
+    /// They stay here until the muxer has read them. Where this decoder could not keep all tiles of the clip in memory,
+    /// they wait in a file: whoever else could take the others may be gone by then.
     func decodeShare(
         _ share: TileShare, of grid: TileGrid, _ latents: Tensor, _ parameters: DecodeParameters, _ task: StageTask
     ) throws(Failure) -> StageResult {
@@ -37,26 +41,28 @@ extension VAEDecoderHandler {
                 "parameters_invalid", "tiles \(share.first) and \(share.count - 1) more, of \(tiles.count)",
                 field: "tiles", remedy: "Run gateway, broker and workers of one version.")
         }
-        let memory = tileMemory(grid, parameters), weights = try folder.weightBytes(.vae, dtype: parameters.dtype.dtype)
+        let own = tiles[share.first..<share.first + share.count], dtype = parameters.dtype.dtype
+        let memory = tileMemory(own, parameters), weights = try folder.weightBytes(.vae, dtype: dtype)
         try check(memory, weights, grid, parameters)
-        guard share.clipBytes <= budget.outputs else {
-            throw Failure(
-                "memory_insufficient",
-                "the tiles of the clip come to \(MemoryPlan.readable(share.clipBytes)), and this worker keeps "
-                    + "\(MemoryPlan.readable(budget.outputs)) for others to fetch, a quarter of its memory",
-                field: "memory-limit",
-                remedy: "Ask for a smaller size or fewer frames, or give the worker more memory.",
-                retry: .biggerWorker)
-        }
-        let decoder = try decoder(parameters.dtype.dtype)
+        let decoder = try decoder(dtype)
         let directory = cacheDirectory(memory, weights: weights)
-        var parts: [Tensor] = []
-        for (index, tile) in tiles[share.first..<share.first + share.count].enumerated() {
+        var result = StageResult(), parts: [Tensor] = []
+        guard share.clipBytes <= budget.outputs else {
+            var file = try SpillFile(directory: Self.temporaryFolder), count = 0
+            for (index, tile) in own.enumerated() {
+                let pixels = try decode(
+                    tile, latents, decoder, cacheDirectory: directory, task, before: index, of: share.count)
+                try file.append(pixels)
+                count += pixels.count
+            }
+            result.add("tiles", try file.tensor(shape: [count], dtype: dtype))
+            return result
+        }
+        for (index, tile) in own.enumerated() {
             let pixels = try decode(
                 tile, latents, decoder, cacheDirectory: directory, task, before: index, of: share.count)
             parts.append(pixels.reshaped([pixels.count]))
         }
-        var result = StageResult()
         result.add("tiles", parts.count == 1 ? parts[0] : Tensor.concatenated(parts))
         return result
     }
@@ -73,11 +79,11 @@ extension VAEDecoderHandler {
         }
     }
 
-    /// What the largest tile takes.
-    private func tileMemory(_ grid: TileGrid, _ parameters: DecodeParameters) -> DecoderMemory {
+    /// What the largest of `tiles` takes.
+    private func tileMemory(_ tiles: ArraySlice<TileGrid.Tile>, _ parameters: DecodeParameters) -> DecoderMemory {
         DecoderMemory(
-            folder.vae, height: min(grid.height, grid.tiling.height.length),
-            width: min(grid.width, grid.tiling.width.length), elementBytes: parameters.dtype.dtype.byteCount)
+            folder.vae, height: tiles.reduce(1) { max($0, $1.rows.count) },
+            width: tiles.reduce(1) { max($0, $1.columns.count) }, elementBytes: parameters.dtype.dtype.byteCount)
     }
 
     private func check(

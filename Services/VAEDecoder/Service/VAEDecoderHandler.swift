@@ -179,8 +179,11 @@ package struct VAEDecoderHandler: StageHandler {
 
     /// Where caches wait when there is too little memory for them; nil keeps them in memory.
     func cacheDirectory(_ memory: DecoderMemory, weights: Int) -> String? {
-        weights + memory.working + memory.caches > budget.limit ? FileManager.default.temporaryDirectory.path : nil
+        weights + memory.working + memory.caches > budget.limit ? Self.temporaryFolder : nil
     }
+
+    /// Where files go that nobody else sees.
+    static var temporaryFolder: String { FileManager.default.temporaryDirectory.path }
 
     /// The latents `[F, C, h, w]` without the frames that CogVideoX 1.5 put in front to fill a patch.
     private func latents(_ task: StageTask, _ parameters: DecodeParameters) async throws(Failure) -> Tensor {
