@@ -155,7 +155,8 @@ extension BrokerState {
             let problem = "task \(name) lost its worker \(task.crashes) times, last \(task.lastProblem)"
             endJob(lease.task.job, .dead, task: name, code: "worker_lost", message: problem, now: now)
         } else if let failureClass = end.failureClass,
-            task.failures(of: failureClass) >= configuration.failureLimit
+            task.failures(of: failureClass) >= configuration.failureLimit,
+            retry != .biggerWorker || !hasUntriedWorker(task)
         {
             let problem = "task \(name) failed \(task.failures) times, last on \(task.lastProblem)"
             endJob(lease.task.job, .failed, task: name, code: code, message: problem, now: now)
@@ -163,6 +164,14 @@ extension BrokerState {
             endJob(lease.task.job, .dead, task: name, code: "attempts_exhausted", message: exhausted(task), now: now)
         } else {
             notBefore[lease.task] = now.milliseconds + backoff(task, reason: reason, id: lease.task)
+        }
+    }
+
+    /// Whether somebody is connected who has not failed the task yet: several that were too small say nothing about one
+    /// that may be big enough.
+    private func hasUntriedWorker(_ task: TaskRecord) -> Bool {
+        workers.values.contains {
+            $0.hello.serves(task.specification) && !task.excludedWorkers.contains($0.hello.worker)
         }
     }
 

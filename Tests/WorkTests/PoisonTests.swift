@@ -164,6 +164,27 @@ struct PoisonTests {
         #expect(bench.job(job)?.state == .failed)
     }
 
+    @Test("however many workers are too small, a job fails only when the last one has tried")
+    func tooSmall() throws {
+        let bench = BrokerBench()
+        let workers = (1...5).map { TestWorker($0, ["encoder"]) }
+        let job = bench.submit(single())
+        var sends = workers.flatMap { bench.join($0) }
+        var tried: Set<String> = []
+        for count in 1...5 {
+            for _ in 0..<40 where sends.assigns.isEmpty {
+                sends += bench.pass(1000)
+                for worker in workers { sends += bench.beat(worker) }
+            }
+            let assign = try #require(sends.assigns.first)
+            let name = try #require(bench.job(job)?.tasks[0].worker)
+            #expect(tried.insert(name).inserted, "each has it once")
+            let session = try #require(workers.first { $0.hello.worker == name }?.session)
+            sends = bench.deliver(assign.fail(.biggerWorker), from: session)
+            #expect(bench.job(job)?.state == (count < 5 ? .running : .failed))
+        }
+    }
+
     @Test("a list of dead jobs pages from the newest back and has no evidence in it")
     func list() throws {
         let bench = BrokerBench()
