@@ -39,6 +39,21 @@ extension DenoiseParameters {
     }
 }
 
+/// A transformer that a denoiser has ready, as its beats name it.
+package struct ReadyWeights: Sendable, Hashable {
+    /// `float32`, `bfloat16`, `int8`.
+    package var dtype: String
+    /// `[AdapterUse].identity` of the adapters that are merged into it; empty without.
+    package var adapters: String
+
+    /// Reads `DenoiseParameters.affinity`.
+    package init(affinity: String) {
+        let parts = affinity.split(separator: "+", maxSplits: 1)
+        dtype = parts.first.map(String.init) ?? ""
+        adapters = parts.count > 1 ? String(parts[1]) : ""
+    }
+}
+
 extension RequestValue {
     /// Adapters as a list of `{"name" or "path", "weight"}`; a form and the command line give it as JSON text.
     func adapters(_ field: String) throws(Failure) -> [AdapterUse] {

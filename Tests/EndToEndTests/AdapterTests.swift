@@ -70,6 +70,9 @@ extension EndToEnd {
                 let id = submitted.output.trimmingCharacters(in: .whitespacesAndNewlines)
                 _ = try await cluster.finished(id)
                 #expect(try await cluster.latents(of: id) == half.latents)
+                let workers = try await cluster.zoetrope(["status", "--workers"])
+                #expect(
+                    workers.status == 0 && workers.output.contains("float32 with dusk:1.0"), "\(workers.everything)")
                 let listed = try await cluster.request("GET", "/v1/loras")
                 #expect(listed.status == 200 && listed.text.contains("\"rank\":4"), "\(listed.text)")
             }

@@ -5,6 +5,7 @@ import GatewayService
 import Hummingbird
 import HummingbirdTesting
 import NIOCore
+import Request
 import Tensor
 import Testing
 import Wire
@@ -51,6 +52,49 @@ struct AdministrationTests {
         }
         let orders = await fixture.service.drains
         #expect(orders.prefix(2) == [Drain(stage: "denoiser"), Drain(broker: true)])
+    }
+
+    @Test("a worker's ready weights are listed with the adapters' names where the latest jobs tell them")
+    func readyWeights() async throws {
+        let uses = [
+            AdapterUse(name: "dusk", weight: 0.5, digest: "d1"), AdapterUse(name: "off", weight: 0, digest: "d2"),
+        ]
+        let worker = ClusterStatus.Worker(
+            worker: "painter", capabilities: [Capability(stage: "denoiser", model: "m")], slots: 1, busy: 0,
+            millisecondsSinceBeat: 3, warm: ["bfloat16", "bfloat16+\(uses.identity)", "int8+0123456789abcdef"])
+        let fixture = try GatewayFixture(service: FakeJobService(workers: [worker]))
+        var draft = RequestDraft()
+        draft.prompt = "a sun"
+        var request = try draft.resolved(for: fixture.traits)
+        request.loras = uses
+        let specification = try CanonicalJSON.encode(request)
+        await fixture.service.add(
+            JobStatus(
+                job: "video_9", state: .done, revision: 1, createdUnixMilliseconds: 1, finishedUnixMilliseconds: 2,
+                priority: 0, queuePosition: 0, remainingMilliseconds: 0, specification: specification, tasks: [],
+                outputs: [], errorCode: "", errorMessage: ""))
+        try await fixture.test { client in
+            let list = try await client.get("/v1/workers").decoded(WorkerList.self)
+            let warm = try #require(list.data.first?.warm)
+            #expect(warm.map(\.dtype) == ["bfloat16", "bfloat16", "int8"])
+            #expect(warm[0].adapters == nil && warm[0].loras?.isEmpty == true)
+            #expect(warm[1].loras?.map(\.name) == ["dusk"] && warm[1].loras?.first?.weight == 0.5)
+            #expect(warm[2].loras == nil && warm[2].adapters == "0123456789ab")
+        }
+    }
+
+    private struct WorkerList: Decodable {
+        struct Worker: Decodable { let warm: [Warm] }
+        struct Warm: Decodable {
+            struct Use: Decodable {
+                let name: String
+                let weight: Double
+            }
+            let dtype: String
+            let loras: [Use]?
+            let adapters: String?
+        }
+        let data: [Worker]
     }
 
     /// Every request of administrators.

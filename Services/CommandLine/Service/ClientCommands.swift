@@ -83,16 +83,26 @@ package struct SubmitCommand: AsyncParsableCommand {
 /// `zoetrope status [ID]`: one job in detail, or the latest jobs.
 package struct StatusCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "Show one job, or the latest ones.")
+        commandName: "status", abstract: "Show one job, the latest ones, or the workers.")
 
     @Argument(help: "Job id; without it the latest jobs are listed.") package var id: String?
     @Option(help: "How many jobs to list.") package var limit = 20
+    @Flag(help: "Show who is connected, and which weights and adapters denoisers have ready.") package var workers =
+        false
     @OptionGroup package var connection: ServerOptions
 
     package init() {}
 
+    package func validate() throws {
+        guard id == nil || !workers else { throw ValidationError("Name a job or --workers.") }
+    }
+
     package func run() async throws {
         let client = try GatewayClient(server: connection.server)
+        if workers {
+            for line in try await client.workerList().lines { Console.print(line) }
+            return
+        }
         guard let id else {
             let list = try await client.list(limit: limit)
             for job in list.data { Console.print(Self.line(job)) }

@@ -60,6 +60,28 @@ package struct WorkerList: Sendable, Decodable {
         package var slots: Int
         package var busy: Int
         package var draining: Bool
+        /// What it could begin with at once; nil from a gateway of an earlier release.
+        package var warm: [Warm]?
+    }
+
+    /// Weights that a denoiser has ready.
+    package struct Warm: Sendable, Decodable, CustomStringConvertible {
+        package struct Use: Sendable, Decodable {
+            package var name: String
+            package var weight: Double
+        }
+
+        package var dtype: String
+        /// Nil where nobody knows their names.
+        package var loras: [Use]?
+        package var adapters: String?
+
+        /// `bfloat16`, `bfloat16 with dusk:0.5 people/anna:1.0`, `bfloat16 with adapters 0123456789ab`.
+        package var description: String {
+            guard let adapters else { return dtype }
+            let names = loras.map { $0.map { "\($0.name):\($0.weight)" }.joined(separator: " ") }
+            return "\(dtype) with \(names ?? "adapters \(adapters)")"
+        }
     }
 
     /// One broker.

@@ -34,7 +34,10 @@ package struct DrainCommand: AsyncParsableCommand, ActingCommand {
 
     package func run() async throws {
         let client = try connection.client()
-        if list { return try await show(client) }
+        if list {
+            for line in try await client.workerList().lines { Console.print(line) }
+            return
+        }
         let order = DrainOrder(
             worker: worker, stage: allOf, broker: broker ? true : nil, resume: resume ? true : nil, cell: cell)
         let answer = try await client.drain(order)
@@ -56,25 +59,6 @@ package struct DrainCommand: AsyncParsableCommand, ActingCommand {
             let left = waiting.subtracting(present.map(\.name))
             for name in left.sorted() { Console.print("\(name) is gone") }
             waiting.subtract(left)
-        }
-    }
-
-    private func show(_ client: GatewayClient) async throws {
-        let list = try await client.workerList()
-        for worker in list.data {
-            let state = worker.draining ? "draining" : worker.busy > 0 ? "busy" : "idle"
-            let load = "\(worker.busy)/\(worker.slots)"
-            Console.print("\(worker.name)  \(worker.stages.joined(separator: ","))  \(load)  \(state)")
-        }
-        for note in list.notes ?? [] { Console.print("note: \(note)") }
-        guard let cells = list.cells, cells.count > 1 else {
-            if list.draining { Console.print("the broker takes no new jobs") }
-            return
-        }
-        for cell in cells {
-            let state = !cell.reachable ? "unreachable" : cell.draining ? "takes no new jobs" : "takes jobs"
-            let jobs = "\(cell.runningJobs) running, \(cell.queuedJobs) waiting"
-            Console.print("cell \(cell.name)  \(state)\(cell.reachable ? ", \(jobs)" : "")")
         }
     }
 }

@@ -59,6 +59,7 @@ extension CellJobService {
             known.millisecondsSinceBeat = min(known.millisecondsSinceBeat, worker.millisecondsSinceBeat)
             known.isDraining = known.isDraining || worker.isDraining
             known.fetched.add(worker.fetched)
+            known.warm = Array(Set(known.warm + worker.warm).sorted().prefix(Limits.warmPerWorker))
             workers[worker.worker] = known
         }
         return ClusterStatus(

@@ -2,11 +2,14 @@ import Failure
 import FoundationEssentials
 import Hummingbird
 import NIOCore
+import Request
 import Wire
 
 /// `GET /v1/workers` and `POST /v1/drain`: who is there, and who is to leave.
 struct WorkerRoutes: Sendable {
     private static let limitBytes = 4096
+    /// Pages of jobs that are looked through for names of adapters.
+    private static let pagesForNames = 4
 
     let service: any JobService
 
@@ -23,11 +26,26 @@ struct WorkerRoutes: Sendable {
         let busy: UInt32
         let draining: Bool
         let millisecondsSinceBeat: UInt64
+        /// Weights that a denoiser could begin with at once.
+        let warm: [Warm]
 
         enum CodingKeys: String, CodingKey {
-            case name, stages, slots, busy, draining
+            case name, stages, slots, busy, draining, warm
             case millisecondsSinceBeat = "ms_since_beat"
         }
+    }
+
+    private struct Warm: Encodable {
+        struct Use: Encodable {
+            let name: String
+            let weight: Double
+        }
+
+        let dtype: String
+        /// Empty without adapters, null where no recent job names those that are merged in.
+        let loras: [Use]?
+        /// What tells sets of adapters apart, in the first twelve digits; absent without.
+        let adapters: String?
     }
 
     private struct Cell: Encodable {
@@ -70,15 +88,43 @@ struct WorkerRoutes: Sendable {
         let clusters = reports.compactMap(\.cluster)
         if clusters.isEmpty, let problem = reports.first?.problem { throw HTTPFailure(problem) }
         let cluster = CellJobService.union(clusters)
+        let adapters = await adapters(of: cluster)
         let workers = cluster.workers.map { worker in
             Worker(
                 name: worker.worker, stages: worker.capabilities.map(\.stage), slots: worker.slots, busy: worker.busy,
-                draining: worker.isDraining, millisecondsSinceBeat: worker.millisecondsSinceBeat)
+                draining: worker.isDraining, millisecondsSinceBeat: worker.millisecondsSinceBeat,
+                warm: worker.warm.map { affinity in
+                    let ready = ReadyWeights(affinity: affinity)
+                    let uses = ready.adapters.isEmpty ? [] : adapters[ready.adapters]
+                    return Warm(
+                        dtype: ready.dtype, loras: uses?.map { Warm.Use(name: $0.name, weight: $0.weight) },
+                        adapters: ready.adapters.isEmpty ? nil : String(ready.adapters.prefix(12)))
+                })
         }
         return JSONAnswer.response(
             List(
                 data: workers, draining: cluster.isDraining, cells: reports.map { Cell($0) },
                 notes: ServiceNotes.of(reports)))
+    }
+
+    /// The adapters behind the digests that workers name, as far as the latest jobs tell: a beat knows contents and
+    /// weights, and only requests have names.
+    private func adapters(of cluster: ClusterStatus) async -> [String: [AdapterUse]] {
+        var unknown = Set(
+            cluster.workers.flatMap(\.warm).map { ReadyWeights(affinity: $0).adapters }.filter { $0 != "" })
+        var found: [String: [AdapterUse]] = [:], before = ""
+        for _ in 0..<Self.pagesForNames where !unknown.isEmpty {
+            guard let page = try? await service.list(before: before, limit: Limits.jobsPerPage) else { break }
+            for job in page.jobs {
+                guard let request = try? CanonicalJSON.decode(GenerationRequest.self, from: job.specification),
+                    let uses = request.loras?.effective, unknown.remove(uses.identity) != nil
+                else { continue }
+                found[uses.identity] = uses
+            }
+            guard page.hasMore, let last = page.jobs.last?.job else { break }
+            before = last
+        }
+        return found
     }
 
     /// Exactly one of the first three; `cell` and `resume` go with `broker`.
