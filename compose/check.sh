@@ -26,5 +26,10 @@ for service in $services; do
     grep -qF -- "- --key=/keys/$service.key" <<<"$resolved" || fail "$service has no key"
     grep -qE "^ *- /.*/$service:/keys:ro$" <<<"$resolved" || fail "$service does not see its key, or sees others'"
 done
+adapters=$(ZOETROPE_ADAPTERS=/srv/loras "${every[@]}" config)
+[ "$(grep -cF -- --adapters=/adapters <<<"$adapters")" -eq 2 ] && [ "$(grep -cF /srv/loras:/adapters:ro <<<"$adapters")" -eq 2 ] \
+    || fail "gateway and denoiser do not see the adapters, or others do"
+both=$(docker-compose -f compose.yaml -f cells.yaml config)
+[ "$(grep -cF -- --adapters=/adapters <<<"$both")" -eq 2 ] || fail "cells.yaml forgets the adapters"
 [ "$(grep -cF -- --insecure <<<"$resolved")" -eq 1 ] || fail "only the gateway's HTTP goes without keys"
 echo "compose: compose.yaml is valid: $(tr '\n' ' ' <<<"$services")"

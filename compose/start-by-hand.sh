@@ -13,6 +13,7 @@
 #   --address ADDRESS        where the others reach this machine's data ports  (127.0.0.1)
 #   --data-port PORT         first data port; each further process takes the next (default: any free port)
 #   --model DIR              a model folder in diffusers layout                (the demo model)
+#   --adapters DIR           adapters that requests may name, for gateway and denoisers  (none)
 #   --data-directory DIR     the broker's ledger and blobs                     (./zoetrope-data)
 #   --log-directory DIR      one log file a process                            (./zoetrope-logs)
 #   --bin DIR                the executables                                   (the package's .build/release)
@@ -24,7 +25,7 @@ set -euo pipefail
 fail() { echo "start-by-hand: $*" >&2; exit 2; }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-broker=127.0.0.1:7710 gateway=127.0.0.1:8080 address=127.0.0.1 data_port='' model=''
+broker=127.0.0.1:7710 gateway=127.0.0.1:8080 address=127.0.0.1 data_port='' model='' adapters=()
 data_directory=$PWD/zoetrope-data log_directory=$PWD/zoetrope-logs
 bin=${ZOETROPE_SCRATCH:-$root/.build}/release
 insecure=() keys='' dry_run=no services=()
@@ -42,6 +43,7 @@ while [ $# -gt 0 ]; do
         --address) address=$2; shift 2 ;;
         --data-port) data_port=$2; shift 2 ;;
         --model) model=$2; shift 2 ;;
+        --adapters) adapters=(--adapters "$2"); shift 2 ;;
         --data-directory) data_directory=$2; shift 2 ;;
         --log-directory) log_directory=$2; shift 2 ;;
         --bin) bin=$2; shift 2 ;;
@@ -79,10 +81,12 @@ command_of() {
             line+=(--listen "tcp://$broker" --data-directory "$data_directory" --advertise-host "$address"
                 "${data[@]}" "${key[@]}" "${insecure[@]}") ;;
         gateway)
-            line+=(--listen "$gateway" --broker "tcp://$broker" --model "$model" "${key[@]}" "${insecure[@]}") ;;
+            line+=(--listen "$gateway" --broker "tcp://$broker" --model "$model" "${adapters[@]}" "${key[@]}"
+                "${insecure[@]}") ;;
         text-encoder | vae-encoder | denoiser | vae-decoder)
             line+=(--broker "tcp://$broker" --name "$name" --advertise-host "$address" --model "$model"
-                "${data[@]}" "${key[@]}" "${insecure[@]}") ;;
+                "${data[@]}" "${key[@]}" "${insecure[@]}")
+            [ "$service" != denoiser ] || line+=("${adapters[@]}") ;;
         video-muxer | prompt-upsampler)
             line+=(--broker "tcp://$broker" --name "$name" --advertise-host "$address"
                 "${data[@]}" "${key[@]}" "${insecure[@]}") ;;

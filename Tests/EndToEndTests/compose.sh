@@ -37,10 +37,11 @@ if [ "${1:-}" = --inside ]; then
         touch "$jail$library"
         mount --bind "$library" "$jail$library"
     done
-    mkdir -p "$jail/model" "$jail/keys" "$jail/bin-zoetrope" "$jail/tmp" "$jail/run/zoetrope" "$jail/var/lib/zoetrope"
+    mkdir -p "$jail/model" "$jail/adapters" "$jail/keys" "$jail/bin-zoetrope" "$jail/tmp" "$jail/run/zoetrope" "$jail/var/lib/zoetrope"
     mount --bind "$model" "$jail/model"
     mount --bind "$keys" "$jail/keys"
     mount --bind "$executables" "$jail/bin-zoetrope"
+    case "$(basename "$keys")" in gateway | denoiser) mount --bind "$keys/../../adapters" "$jail/adapters" ;; esac
     [ ! -d "$keys/../../data" ] || [ "$(basename "$keys")" != broker ] \
         || mount --bind "$keys/../../data" "$jail/var/lib/zoetrope"
     chmod 1777 "$jail/tmp"
@@ -89,11 +90,12 @@ before=$(sha256sum "$work"/keys/*/* | sha256sum)
     || fail "make-keys.sh, the second time"
 [ "$before" = "$(sha256sum "$work"/keys/*/* | sha256sum)" ] || fail "a second run of make-keys.sh changed something"
 
-mkdir "$work/data" "$work/roots"
+mkdir "$work/data" "$work/roots" "$work/adapters"
+cp "$root/Tests/Golden/loras/demo/dusk.safetensors" "$work/adapters/"
 chown $user:$user "$work/data"
 model=$bin/zoetrope_DemoModel.resources/cogvideox-demo
 # docker-compose says what each service runs: one word a line.
-ZOETROPE_KEYS=$work/keys docker-compose -f "$root/compose/compose.yaml" config >"$work/resolved.yaml" \
+ZOETROPE_KEYS=$work/keys ZOETROPE_ADAPTERS=$work/adapters docker-compose -f "$root/compose/compose.yaml" config >"$work/resolved.yaml" \
     || fail "docker-compose config"
 command_of() {
     sed -n "/^  $1:/,/^  [a-z]/p" "$work/resolved.yaml" | sed -n '/^    command:/,/^    [a-z]/s/^    - //p' | tr -d "'\""
@@ -118,10 +120,14 @@ done
 echo "compose: six processes with the commands of compose.yaml are connected behind CURVE"
 
 zoetrope() { (cd "$work" && "$bin/zoetrope" "$@"); }
-id=$(zoetrope submit "the sun rising over green hills" --num-inference-steps 4 --num-frames 9 --seed 7) || fail "submit"
+id=$(zoetrope submit "the sun rising over green hills" --lora dusk:0.5 --num-inference-steps 4 --num-frames 9 --seed 7) || fail "submit"
 zoetrope watch "$id" >"$work/watch.log" 2>&1 || fail "watch: $(cat "$work/watch.log")"
 zoetrope fetch "$id" --output "$work/out.mp4" >"$work/fetch.log" || fail "fetch"
 [ -s "$work/out.mp4" ] || fail "no video"
+
+grep -q '/adapters:/adapters:ro' "$work/resolved.yaml" || fail "the adapters are not mounted"
+zoetrope status --workers >"$work/workers.out" || fail "status --workers"
+grep -q 'float32 with dusk:0.5' "$work/workers.out" || fail "no adapter is ready: $(cat "$work/workers.out")"
 
 # Administration is for those who show the token.
 ! zoetrope drain denoiser-none >"$work/drain.out" 2>&1 || fail "drain without a token went through"
@@ -140,4 +146,4 @@ done
 curl -fsS -m 2 "$server/metrics" >"$work/metrics" || fail "metrics"
 grep -q '^zoetrope_sessions_revoked_total 1$' "$work/metrics" || fail "$(cat "$work/metrics")"
 grep -q '^zoetrope_admin_refusals_total 1$' "$work/metrics" || fail "$(cat "$work/metrics")"
-echo "compose: passed: a video was made, administration took the token, a revoked denoiser is gone"
+echo "compose: passed: a video was made with an adapter, administration took the token, a revoked denoiser is gone"
