@@ -53,6 +53,35 @@ extension EndToEnd {
             #expect(replay.output.contains("bit-identical frames"))
         }
 
+        @Test("several videos of one clip share one caption, also those that are made later", .timeLimit(.minutes(3)))
+        func several() async throws {
+            let folder = try TemporaryFolder(), source = folder.file("source.mkv"), videos = folder.file("videos")
+            let requests = folder.file("requests.json")
+            try await generate([EndToEnd.prompt, "--output", source] + EndToEnd.small, in: folder)
+            let (server, address) = try await chat(folder, requests)
+            defer { server.send(SIGTERM) }
+            let arguments =
+                [
+                    "--caption-of", source, "--upsampler-base-url", address, "--num-videos", "2",
+                    "--output-directory", videos, "--container", "mkv",
+                ] + EndToEnd.small
+            func asked() throws -> Int {
+                try String(contentsOfFile: requests, encoding: .utf8).split(separator: "\n").count
+            }
+            try await generate(arguments, in: folder)
+            #expect(try asked() == 1)
+            let names = ["0001-source-s7.mkv", "0001-source-s8.mkv", "contact-sheet.png"]
+            #expect(try FileManager.default.contentsOfDirectory(atPath: videos).sorted() == names)
+            let second = "\(videos)/\(names[1])", frames = try await MediaFile.frameHashes(second, in: folder)
+            #expect(try await MediaFile(probing: second, in: folder).tags["title"] == Self.caption)
+            #expect(frames != (try await MediaFile.frameHashes("\(videos)/\(names[0])", in: folder)))
+
+            try FileManager.default.removeItem(atPath: second)
+            try await generate(arguments, in: folder)
+            #expect(try asked() == 1, "the first video's file says the caption")
+            #expect(try await MediaFile.frameHashes(second, in: folder) == frames)
+        }
+
         @Test("without a service that answers the job fails and says why", .timeLimit(.minutes(2)))
         func unreachable() async throws {
             let folder = try TemporaryFolder(), source = folder.file("source.mkv")

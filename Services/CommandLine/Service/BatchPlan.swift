@@ -22,10 +22,12 @@ package struct BatchPlan: Sendable, Hashable {
 
     private static let limit = 10_000
 
-    /// - Parameter seeds: of every prompt; nil gives each prompt its number in the file.
+    /// - Parameters:
+    ///   - seeds: of every prompt; nil gives each prompt its number in the file.
+    ///   - title: what names begin with instead of the prompt, where that is written only later.
     ///
     /// Fails with `batch_invalid` without a prompt or with more videos than anybody means.
-    package init(prompts: [String], seeds: [UInt64]?, container: String) throws(Failure) {
+    package init(prompts: [String], seeds: [UInt64]?, container: String, title: String? = nil) throws(Failure) {
         let count = prompts.count * (seeds?.count ?? 1)
         guard count >= 1, count <= Self.limit else {
             throw Failure(
@@ -36,9 +38,8 @@ package struct BatchPlan: Sendable, Hashable {
         items = prompts.enumerated().flatMap { index, prompt in
             (seeds ?? [UInt64(index + 1)]).map { seed in
                 let number = String(index + 1), zeros = String(repeating: "0", count: max(0, 4 - number.count))
-                return Item(
-                    prompt: prompt, seed: seed,
-                    fileName: "\(zeros)\(number)-\(VideoName.of(prompt: prompt, seed: seed, container: container))")
+                let name = VideoName.of(prompt: title ?? prompt, seed: seed, container: container)
+                return Item(prompt: prompt, seed: seed, fileName: "\(zeros)\(number)-\(name)")
             }
         }
     }

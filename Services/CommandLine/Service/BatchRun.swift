@@ -1,11 +1,14 @@
 import Failure
 import Foundation
 import Media
+import Request
 import Tensor
 
 /// Makes the videos of a batch in one private cluster, a few of them under way at a time, and a picture of them all.
 ///
-/// A video whose file is there is not made again, so a batch that was interrupted goes on when it is started again.
+/// A video whose file is there is not made again, so a batch that was interrupted goes on when it is started again. A clip
+/// is captioned once, for the first video; the others take its caption as their prompt, also when they are made later,
+/// because the file says it.
 struct BatchRun: Sendable {
     let plan: ClusterPlan
     let supervisor: ClusterSupervisor
@@ -39,13 +42,21 @@ struct BatchRun: Sendable {
         let began = ContinuousClock.now
         try await supervisor.start(timeout: .seconds(120))
         let client = try GatewayClient(server: plan.server)
-        let ids = try await media.upload(to: client)
-        var failures = 0, done = 0
+        var ids = try await media.upload(to: client)
+        var failures = 0, done = 0, missing = missing
+        if media.fields.contains("caption_of") {
+            let captioned = try await captioned(missing[0], ids, client)
+            Console.print("  the clip's caption is the prompt of all: \(Console.plain(captioned.caption))")
+            if captioned.isNew { Console.print("  \(missing.removeFirst().fileName)") }
+            ids["caption_of"] = nil
+            for place in missing.indices { missing[place].prompt = captioned.caption }
+        }
+        let (all, rest, uploads) = (missing.count, missing, ids)
         try await withThrowingTaskGroup(of: (BatchPlan.Item, Failure?).self) { group in
-            var waiting = missing[...]
+            var waiting = rest[...]
             func begin() {
                 guard let item = waiting.popFirst() else { return }
-                group.addTask { (item, await failure(of: item, ids, client)) }
+                group.addTask { (item, await failure(of: item, uploads, client)) }
             }
             for _ in 0..<Self.underWay { begin() }
             while let (item, failure) = try await group.next() {
@@ -55,12 +66,23 @@ struct BatchRun: Sendable {
                     failures += 1
                     Console.note("error: \(item.fileName): \(failure.code): \(failure.message)")
                 } else {
-                    Console.print("  \(item.fileName)  \(progress(done, of: missing.count, since: began))")
+                    Console.print("  \(item.fileName)  \(progress(done, of: all, since: began))")
                 }
                 begin()
             }
         }
         return failures
+    }
+
+    /// The clip's caption: of a video that is there, or of `first`, which is made with it.
+    private func captioned(
+        _ first: BatchPlan.Item, _ ids: [String: String], _ client: GatewayClient
+    ) async throws -> (caption: String, isNew: Bool) {
+        for item in items where FileManager.default.fileExists(atPath: path(item)) {
+            return (try ReplaySource.manifest(of: path(item)).request.prompt, false)
+        }
+        if let failure = await failure(of: first, ids, client) { throw failure }
+        return (try ReplaySource.manifest(of: path(first)).request.prompt, true)
     }
 
     private func progress(_ done: Int, of count: Int, since began: ContinuousClock.Instant) -> String {
@@ -74,7 +96,7 @@ struct BatchRun: Sendable {
         do {
             var body: [String: any Sendable] = fields
             body.merge(ids) { $1 }
-            body["prompt"] = item.prompt
+            if !item.prompt.isEmpty { body["prompt"] = item.prompt }
             body["seed"] = item.seed
             let job = try await client.create(
                 JSONSerialization.data(withJSONObject: body), idempotencyKey: UUID().uuidString)

@@ -155,15 +155,15 @@ extension GenerateCommand {
                 field: "output-directory")
         }
         let seeds = try batchSeeds()
-        let batch = try BatchPlan(
-            prompts: try prompts(), seeds: seeds, container: container)
+        let clip = video.captionOf.map { URL(fileURLWithPath: $0).deletingPathExtension().lastPathComponent }
+        let batch = try BatchPlan(prompts: try prompts(), seeds: seeds, container: container, title: clip)
         let cpus = try CPUChoice(cpus, usable: .current())
         let folder = try ModelFolder(path: try model ?? DemoModel.path())
         let traits = try ModelTraits(folder: folder, digest: "")
         let media = try MediaFiles(video)
         var fields = video.fields()
         fields["container"] = container
-        if upsampler.arguments != nil { fields["upsample_prompt"] = true }
+        if upsampler.arguments != nil, clip == nil { fields["upsample_prompt"] = true }
         let adapters = try LocalAdapters(video.lora, folder: adapters, model: folder)
         fields["loras"] = adapters.field
         var checked = fields
@@ -196,7 +196,8 @@ extension GenerateCommand {
     }
 
     private func prompts() throws(Failure) -> [String] {
-        guard let promptsFile else { return video.prompt.map { [$0] } ?? [] }
+        // A caption is written when the first video is made.
+        guard let promptsFile else { return (video.prompt ?? (video.captionOf == nil ? nil : "")).map { [$0] } ?? [] }
         guard video.prompt == nil else {
             throw Failure(
                 "fields_conflict", "A prompt is given together with --prompts-file.", field: "prompt",
