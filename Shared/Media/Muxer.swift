@@ -1,19 +1,40 @@
 import CFFmpeg
 import Failure
 
-/// A container file being written: one encoder, one stream.
+/// What a container must know of a coded stream: the codec's parameters, and the clock of its packets.
+final class CodedStream {
+    let parameters: UnsafeMutablePointer<AVCodecParameters>
+    let timeBase: AVRational
+
+    /// Of an opened encoder.
+    init(_ encoder: Encoder) throws(Failure) {
+        guard let parameters = avcodec_parameters_alloc() else { throw outOfMemory() }
+        self.parameters = parameters
+        timeBase = encoder.context.pointee.time_base
+        let copied = avcodec_parameters_from_context(parameters, encoder.context)
+        guard copied >= 0 else { throw mediaFailure("video_encode_failed", copied, "Describing the stream") }
+    }
+
+    deinit {
+        var parameters: UnsafeMutablePointer<AVCodecParameters>? = parameters
+        avcodec_parameters_free(&parameters)
+    }
+}
+
+/// A container file being written: one stream of packets.
 final class Muxer {
     private let context: UnsafeMutablePointer<AVFormatContext>
     private let stream: UnsafeMutablePointer<AVStream>
-    private let encoder: Encoder
+    private let timeBase: AVRational
     private let path: String
 
-    /// Creates the file and writes its header. Errors: `video_write_failed` and those of `Encoder`.
+    /// Creates the file and writes its header. Errors: `video_write_failed`.
     init(
-        path: String, container: VideoContainer, encoder: Encoder, rate: FrameRate, metadata: [String: String]
+        path: String, container: VideoContainer, stream coded: CodedStream, rate: FrameRate,
+        metadata: [String: String]
     ) throws(Failure) {
         self.path = path
-        self.encoder = encoder
+        timeBase = coded.timeBase
         var created: UnsafeMutablePointer<AVFormatContext>?
         // The prefix keeps a colon in the path from reading as a protocol.
         let status = avformat_alloc_output_context2(&created, nil, container.muxerName, "file:" + path)
@@ -24,13 +45,15 @@ final class Muxer {
             throw outOfMemory()
         }
         self.stream = stream
-        try open(container, rate, metadata)
+        try open(coded, container, rate, metadata)
     }
 
-    private func open(_ container: VideoContainer, _ rate: FrameRate, _ metadata: [String: String]) throws(Failure) {
-        let copied = avcodec_parameters_from_context(stream.pointee.codecpar, encoder.context)
+    private func open(
+        _ coded: CodedStream, _ container: VideoContainer, _ rate: FrameRate, _ metadata: [String: String]
+    ) throws(Failure) {
+        let copied = avcodec_parameters_copy(stream.pointee.codecpar, coded.parameters)
         guard copied >= 0 else { throw Self.failure(copied, path) }
-        stream.pointee.time_base = encoder.context.pointee.time_base
+        stream.pointee.time_base = coded.timeBase
         stream.pointee.avg_frame_rate = AVRational(num: rate.numerator, den: rate.denominator)
         stream.pointee.r_frame_rate = stream.pointee.avg_frame_rate
         for (key, value) in metadata { av_dict_set(&context.pointee.metadata, key, value, 0) }
@@ -47,24 +70,21 @@ final class Muxer {
         avformat_free_context(context)
     }
 
-    /// Encodes a picture whose `pts` counts frames; nil ends the stream.
-    func write(_ frame: UnsafeMutablePointer<AVFrame>?) throws(Failure) {
-        try encoder.encode(frame) { packet throws(Failure) in
-            // Encoders leave the duration open, and the last frame would then last no time.
-            packet.pointee.duration = 1
-            packet.pointee.stream_index = stream.pointee.index
-            av_packet_rescale_ts(packet, encoder.context.pointee.time_base, stream.pointee.time_base)
-            let status = av_interleaved_write_frame(context, packet)
-            guard status >= 0 else { throw Self.failure(status, path) }
-        }
+    /// Writes a packet, whose times count frames, and takes its contents.
+    func write(_ packet: UnsafeMutablePointer<AVPacket>) throws(Failure) {
+        // Encoders leave the duration open, and the last frame would then last no time.
+        packet.pointee.duration = 1
+        packet.pointee.stream_index = stream.pointee.index
+        av_packet_rescale_ts(packet, timeBase, stream.pointee.time_base)
+        let status = av_interleaved_write_frame(context, packet)
+        guard status >= 0 else { throw Self.failure(status, path) }
     }
 
     /// Sets an option of the container format that it reads while writing.
     func setOption(_ name: String, _ value: Int64) { av_opt_set_int(context, name, value, AV_OPT_SEARCH_CHILDREN) }
 
-    /// Ends the stream, completes the file and closes it. A full disk often shows only here.
+    /// Completes the file and closes it. A full disk often shows only here.
     func finish() throws(Failure) {
-        try write(nil)
         let status = av_write_trailer(context)
         guard status >= 0 else { throw Self.failure(status, path) }
         avio_flush(context.pointee.pb)

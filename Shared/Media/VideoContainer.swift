@@ -1,3 +1,5 @@
+import CFFmpeg
+
 /// The files that a video can be written as.
 package enum VideoContainer: String, Sendable, Hashable, CaseIterable {
     /// H.264 4:2:0, the index in front so that playing starts before the download ends.
@@ -40,14 +42,23 @@ package enum VideoContainer: String, Sendable, Hashable, CaseIterable {
     /// Whether chroma is stored for 2×2 pixels, so that both extents must be even.
     var hasSubsampledChroma: Bool { self == .mp4 || self == .webm }
 
+    /// Whether one palette serves the whole video, so that nothing is encoded before the last frame is known.
+    package var hasPalette: Bool { self == .gif }
+
     /// Encoder options; `quality` is the constant rate factor of the lossy codecs, lower is better.
     func encoderOptions(quality: Int?) -> [String: String] {
         switch self {
-        case .mp4: ["preset": "medium", "crf": String(quality ?? 18)]
+        case .mp4: ["preset": "medium", "crf": String(quality ?? 18)].merging(Self.reproducible) { $1 }
         case .webm: ["crf": String(quality ?? 24), "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"]
         case .gif: [:]
         case .mkv: ["level": "3", "slicecrc": "1", "g": "1"]
         }
+    }
+
+    /// x264 core 164 with its AVX-512 routines weighs macroblocks by memory that nothing has written: the same frames give
+    /// other packets from time to time. With those for AVX2 it gives what it gives without any assembly.
+    private static var reproducible: [String: String] {
+        av_get_cpu_flags() & AV_CPU_FLAG_AVX2 != 0 ? ["x264-params": "asm=avx2"] : [:]
     }
 
     /// Muxer options. The iTunes tags of mp4 know few keys; others need QuickTime's free-form tags.
