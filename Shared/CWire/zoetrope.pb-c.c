@@ -4650,7 +4650,7 @@ const ProtobufCMessageDescriptor zoetrope__running_task__descriptor =
   (ProtobufCMessageInit) zoetrope__running_task__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[6] =
+static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[7] =
 {
   {
     "free_slots",
@@ -4724,8 +4724,21 @@ static const ProtobufCFieldDescriptor zoetrope__beat__field_descriptors[6] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "assisted_fence",
+    90,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__Beat, assisted_fence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__beat__field_indices_by_name[] = {
+  6,   /* field[6] = assisted_fence */
   3,   /* field[3] = fetched */
   0,   /* field[0] = free_slots */
   5,   /* field[5] = previews */
@@ -4733,13 +4746,14 @@ static const unsigned zoetrope__beat__field_indices_by_name[] = {
   2,   /* field[2] = store_bytes */
   4,   /* field[4] = warm */
 };
-static const ProtobufCIntRange zoetrope__beat__number_ranges[4 + 1] =
+static const ProtobufCIntRange zoetrope__beat__number_ranges[5 + 1] =
 {
   { 1, 0 },
   { 20, 3 },
   { 50, 4 },
   { 80, 5 },
-  { 0, 6 }
+  { 90, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor zoetrope__beat__descriptor =
 {
@@ -4749,10 +4763,10 @@ const ProtobufCMessageDescriptor zoetrope__beat__descriptor =
   "Zoetrope__Beat",
   "zoetrope",
   sizeof(Zoetrope__Beat),
-  6,
+  7,
   zoetrope__beat__field_descriptors,
   zoetrope__beat__field_indices_by_name,
-  4,  zoetrope__beat__number_ranges,
+  5,  zoetrope__beat__number_ranges,
   (ProtobufCMessageInit) zoetrope__beat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -8654,7 +8668,7 @@ const ProtobufCMessageDescriptor zoetrope__ticket_answer__descriptor =
   (ProtobufCMessageInit) zoetrope__ticket_answer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__assist_request__field_descriptors[3] =
+static const ProtobufCFieldDescriptor zoetrope__assist_request__field_descriptors[4] =
 {
   {
     "lease",
@@ -8692,16 +8706,29 @@ static const ProtobufCFieldDescriptor zoetrope__assist_request__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "follows",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistRequest, follows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__assist_request__field_indices_by_name[] = {
   1,   /* field[1] = count */
+  3,   /* field[3] = follows */
   0,   /* field[0] = lease */
   2,   /* field[2] = secret */
 };
 static const ProtobufCIntRange zoetrope__assist_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor zoetrope__assist_request__descriptor =
 {
@@ -8711,7 +8738,7 @@ const ProtobufCMessageDescriptor zoetrope__assist_request__descriptor =
   "Zoetrope__AssistRequest",
   "zoetrope",
   sizeof(Zoetrope__AssistRequest),
-  3,
+  4,
   zoetrope__assist_request__field_descriptors,
   zoetrope__assist_request__field_indices_by_name,
   1,  zoetrope__assist_request__number_ranges,
@@ -8769,7 +8796,7 @@ const ProtobufCMessageDescriptor zoetrope__assist_offer__descriptor =
   (ProtobufCMessageInit) zoetrope__assist_offer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor zoetrope__assist_order__field_descriptors[6] =
+static const ProtobufCFieldDescriptor zoetrope__assist_order__field_descriptors[8] =
 {
   {
     "lease",
@@ -8843,19 +8870,45 @@ static const ProtobufCFieldDescriptor zoetrope__assist_order__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "follows",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOrder, follows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "parameters",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Zoetrope__AssistOrder, parameters),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned zoetrope__assist_order__field_indices_by_name[] = {
+  6,   /* field[6] = follows */
   3,   /* field[3] = leader */
   0,   /* field[0] = lease */
   4,   /* field[4] = locations */
   2,   /* field[2] = model */
+  7,   /* field[7] = parameters */
   5,   /* field[5] = secret */
   1,   /* field[1] = stage */
 };
 static const ProtobufCIntRange zoetrope__assist_order__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor zoetrope__assist_order__descriptor =
 {
@@ -8865,7 +8918,7 @@ const ProtobufCMessageDescriptor zoetrope__assist_order__descriptor =
   "Zoetrope__AssistOrder",
   "zoetrope",
   sizeof(Zoetrope__AssistOrder),
-  6,
+  8,
   zoetrope__assist_order__field_descriptors,
   zoetrope__assist_order__field_indices_by_name,
   1,  zoetrope__assist_order__number_ranges,

@@ -1,20 +1,24 @@
-/// Worker → broker: `count` others that can do this task are to help with it. Answered by `AssistOffer`.
+/// Worker → broker: `count` others that can do this task are to help with it, or one that can do the next is to follow
+/// it. Answered by `AssistOffer`.
 package struct AssistRequest: Sendable, Hashable {
     package var lease: Lease
     package var count: UInt32
     /// `AssistRequest.secretBytes` random bytes that assistants show at the leader's data socket.
     package var secret: [UInt8]
+    /// A worker for the task that takes this one's results is wanted, which takes them as they come.
+    package var follows: Bool
 
-    package init(lease: Lease, count: UInt32, secret: [UInt8]) {
+    package init(lease: Lease, count: UInt32, secret: [UInt8], follows: Bool = false) {
         self.lease = lease
         self.count = count
         self.secret = secret
+        self.follows = follows
     }
 
     package static let secretBytes = MemoryWish.proofBytes
 }
 
-/// Broker → worker: so many idle workers were sent to help.
+/// Broker → worker: so many workers were sent.
 package struct AssistOffer: Sendable, Hashable {
     package var lease: Lease
     package var count: UInt32
@@ -25,7 +29,8 @@ package struct AssistOffer: Sendable, Hashable {
     }
 }
 
-/// Broker → worker: help another worker with its task. Takes a slot; nothing of it is on disk.
+/// Broker → worker: help another worker with its task, which takes a slot, or follow it, which takes none. Nothing of it is
+/// on disk.
 package struct AssistOrder: Sendable, Hashable {
     /// The leader's.
     package var lease: Lease
@@ -36,9 +41,14 @@ package struct AssistOrder: Sendable, Hashable {
     /// Its data sockets.
     package var locations: [Location]
     package var secret: [UInt8]
+    /// Take the results as they come, for a task of `stage` that is leased once they are complete.
+    package var follows: Bool
+    /// Of that task; empty otherwise.
+    package var parameters: String
 
     package init(
-        lease: Lease, stage: String, model: String, leader: String, locations: [Location], secret: [UInt8]
+        lease: Lease, stage: String, model: String, leader: String, locations: [Location], secret: [UInt8],
+        follows: Bool = false, parameters: String = ""
     ) {
         self.lease = lease
         self.stage = stage
@@ -46,6 +56,8 @@ package struct AssistOrder: Sendable, Hashable {
         self.leader = leader
         self.locations = locations
         self.secret = secret
+        self.follows = follows
+        self.parameters = parameters
     }
 }
 

@@ -44,6 +44,8 @@ package enum Limits {
     package static let deadlineMilliseconds: UInt64 = 30 * 24 * 3_600_000
     /// A message between the workers on one task: a third of a chunk of 17 frames of 1360×768 in float32 and room to spare.
     package static let assistanceBytes: UInt64 = 1 << 30
+    /// Tasks of other workers that one worker follows at a time.
+    package static let followedPerWorker = 8
     /// Workers that share one task.
     package static let membersPerTask = 16
     /// The largest tensor a peer may announce: 161 frames of 1360×768 RGB float32 and room to spare.

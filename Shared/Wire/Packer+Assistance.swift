@@ -41,6 +41,7 @@ extension Packer {
         result.pointee.lease = try lease(request.lease)
         result.pointee.count = request.count
         result.pointee.secret = try assistanceSecret(request.secret, "assist_request.secret")
+        result.pointee.follows = request.follows ? 1 : 0
         return result
     }
 
@@ -60,6 +61,8 @@ extension Packer {
         result.pointee.n_locations = order.locations.count
         result.pointee.locations = try list(order.locations, "assist.locations", limit: Limits.locations, location)
         result.pointee.secret = try assistanceSecret(order.secret, "assist.secret")
+        result.pointee.follows = order.follows ? 1 : 0
+        result.pointee.parameters = try text(order.parameters, "assist.parameters", limit: Limits.parameterBytes)
         return result
     }
 

@@ -56,6 +56,7 @@ extension Packer {
             try text(name, "beat.warm")
         }
         result.pointee.previews = beat.previews
+        result.pointee.assisted_fence = beat.assistedFence
         return result
     }
 

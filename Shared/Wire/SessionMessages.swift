@@ -115,11 +115,14 @@ package struct Beat: Sendable, Hashable {
     package var warm: [String]
     /// Previews made since the worker's start.
     package var previews: UInt64
+    /// Fence of the newest ASSIST that asked for a slot and has arrived: `freeSlots` knows of it.
+    package var assistedFence: UInt64
 
     package init(
         freeSlots: UInt32, running: [RunningTask], storeBytes: UInt64, fetched: FetchCounters = FetchCounters(),
-        warm: [String] = [], previews: UInt64 = 0
+        warm: [String] = [], previews: UInt64 = 0, assistedFence: UInt64 = 0
     ) {
+        self.assistedFence = assistedFence
         self.previews = previews
         self.freeSlots = freeSlots
         self.running = running

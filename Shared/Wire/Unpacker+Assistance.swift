@@ -28,7 +28,7 @@ extension Unpacker {
         try visit(raw.base)
         return AssistRequest(
             lease: try lease(required(raw.lease, "assist_request.lease")), count: raw.count,
-            secret: try assistanceSecret(raw.secret, "assist_request.secret"))
+            secret: try assistanceSecret(raw.secret, "assist_request.secret"), follows: raw.follows != 0)
     }
 
     private func assistOffer(_ raw: Zoetrope__AssistOffer) throws(Failure) -> AssistOffer {
@@ -43,7 +43,8 @@ extension Unpacker {
             model: try text(raw.model, "assist.model"), leader: try text(raw.leader, "assist.leader"),
             locations: try list(
                 raw.n_locations, raw.locations, "assist.locations", limit: Limits.locations, location),
-            secret: try assistanceSecret(raw.secret, "assist.secret"))
+            secret: try assistanceSecret(raw.secret, "assist.secret"), follows: raw.follows != 0,
+            parameters: try text(raw.parameters, "assist.parameters", limit: Limits.parameterBytes))
     }
 
     private func assistJoin(_ raw: Zoetrope__AssistJoin) throws(Failure) -> [UInt8] {

@@ -44,7 +44,7 @@ extension Unpacker {
             storeBytes: raw.store_bytes, fetched: try fetchCounters(raw.fetched),
             warm: try texts(
                 raw.n_warm, raw.warm, "beat.warm", limit: Limits.warmPerWorker, textLimit: Limits.nameBytes),
-            previews: raw.previews)
+            previews: raw.previews, assistedFence: raw.assisted_fence)
     }
 
     func fetchCounters(_ raw: UnsafeMutablePointer<Zoetrope__FetchCounters>?) throws(Failure) -> FetchCounters {

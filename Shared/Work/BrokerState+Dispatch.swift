@@ -99,8 +99,8 @@ extension BrokerState {
         }
     }
 
-    /// Slots that certainly are free: advertised in the newest beat, less what was assigned since, and never more than
-    /// the slots without a lease.
+    /// Slots that certainly are free: advertised in the newest beat, less what was given since, and never more than the
+    /// slots without a lease.
     func freeSlots() -> [SessionID: Int] {
         var leased: [SessionID: (all: Int, unlisted: Int)] = [:]
         for clock in leases.values {
@@ -113,14 +113,15 @@ extension BrokerState {
         for (session, worker) in workers
         where !isolated.contains(session) && worker.isReachable && !worker.isDraining && worker.freeSlots > 0 {
             let taken = leased[session] ?? (0, 0)
-            let slots = min(Int(worker.freeSlots) - taken.unlisted, Int(worker.hello.slots) - taken.all)
+            let slots = min(
+                Int(worker.freeSlots) - taken.unlisted - worker.sentAssists.count, Int(worker.hello.slots) - taken.all)
             if slots > 0 { free[session] = slots }
         }
         return free
     }
 
     /// Same arithmetic as the checkpoint, then whoever did not die of the task, then least busy, then whoever has the
-    /// weights as the task wants them, then whoever holds an input, then whose turn it is.
+    /// weights as the task wants them, then whoever holds an input or took it as it came, then whose turn it is.
     /// A worker that failed the task gets it again only when no other connected worker could.
     private func choose(for task: TaskRecord, job: JobRecord, free: [SessionID: Int]) -> SessionID? {
         let excluded = task.excludedWorkers
@@ -131,7 +132,8 @@ extension BrokerState {
             }
         let crashed = task.crashedWorkers
         let affinity = task.specification.affinity
-        let holders = Set(task.producers.compactMap { job.task($0)?.session })
+        var holders = Set(task.producers.compactMap { job.task($0)?.session })
+        if let follower = followers[TaskID(job: job.job, name: task.specification.name)] { holders.insert(follower) }
         var best: (session: SessionID, rank: (Int, Int, Int, Int, UInt64, String))?
         for (session, slots) in free {
             guard let worker = workers[session], worker.hello.serves(task.specification),
@@ -172,6 +174,7 @@ extension BrokerState {
         leases[id]?.charged = Double(cost)
         share.charge(job.key.tenant, milliseconds: Double(cost))
         notBefore[id] = nil
+        followers[id] = nil
         assignments += 1
         workers[session]?.lastAssignment = assignments
         let assign = Assign(

@@ -2,7 +2,7 @@
 extension BrokerState {
     /// How many entries each volatile table holds. With every job over, `tasks` and `watches` are 0.
     package struct Footprint: Sendable, Hashable {
-        /// Leases, retry times, refusals in a row, costs, preemptions and deadlines of unfinished jobs.
+        /// Leases, retry times, refusals in a row, costs, followers, preemptions and deadlines of unfinished jobs.
         package var tasks: Int
         /// Watching sessions of all jobs, and jobs with an event that is still to be sent.
         package var watches: Int
@@ -16,7 +16,7 @@ extension BrokerState {
     package var footprint: Footprint {
         Footprint(
             tasks: leases.count + notBefore.count + refusals.count + costs.count + preemptions.count
-                + deadlines.count,
+                + deadlines.count + followers.count,
             watches: watchers.values.reduce(0) { $0 + $1.count } + changed.count + progressed.count + lastPushAt.count,
             workers: workers.count, blobs: orphans.count + workers.values.reduce(0) { $0 + $1.releases.count },
             revisions: revisions.count)

@@ -53,6 +53,11 @@ extension BrokerState {
             worker.beatSequence = sequence
             worker.freeSlots = min(beat.freeSlots, worker.hello.slots)
             worker.listed = Set(beat.running.map(\.fence))
+            if let known = worker.sentAssists.firstIndex(where: { $0.fence == beat.assistedFence }) {
+                worker.sentAssists.removeSubrange(...known)
+            }
+            // Lost on the way.
+            worker.sentAssists.removeAll { now.elapsed(since: $0.at) >= configuration.lostAssignmentMilliseconds }
             worker.fetched = beat.fetched
             worker.readyFor = Set(beat.warm)
             worker.previews = beat.previews

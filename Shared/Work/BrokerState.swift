@@ -23,6 +23,8 @@ package struct BrokerState: Sendable {
         var lastHeardAt: UInt64
         /// Nothing is assigned before the first beat.
         var freeSlots: UInt32 = 0
+        /// Slots that ASSIST took and that no beat knows of yet: the leader's fence, and when it was sent.
+        var sentAssists: [(fence: UInt64, at: UInt64)] = []
         /// Fences in the newest beat.
         var listed: Set<UInt64> = []
         /// Number of the newest assignment, for taking turns.
@@ -82,6 +84,8 @@ package struct BrokerState: Sendable {
     var index = WorkIndex()
     var durations = Durations()
     var share = FairShare()
+    /// Who was sent to take the inputs of a task as they come.
+    var followers: [TaskID: SessionID] = [:]
     /// How often a task was asked to make room.
     var preemptions: [TaskID: Int] = [:]
     /// When jobs will end, and when that was worked out.

@@ -85,6 +85,7 @@ extension BrokerState {
             notBefore[id] = nil
             refusals[id] = nil
             preemptions[id] = nil
+            followers[id] = nil
         }
         forgetCosts(of: job)
         deadlines[job.job] = nil

@@ -24,6 +24,8 @@ package struct WorkerState: Sendable {
             case computing
             /// The stage helps with a task that is leased to another worker; the broker hears of the slot only.
             case assisting
+            /// The stage takes another worker's results as they come: no slot, and the broker hears nothing of it.
+            case following
             /// The stage was asked to hand back at its next step; whatever it does instead counts as well.
             case yielding(String)
             /// Handed back, not yet answered. Said only once the last checkpoint is confirmed.
@@ -47,8 +49,14 @@ package struct WorkerState: Sendable {
         var occupiesSlot: Bool {
             switch work {
             case .computing, .assisting, .yielding, .stopping: true
-            case .yielded, .completed, .failed: false
+            case .following, .yielded, .completed, .failed: false
             }
+        }
+
+        /// Whether the stage has yet to let go.
+        var isRunning: Bool {
+            if case .following = work { return true }
+            return occupiesSlot
         }
 
         var isStopping: Bool {
@@ -56,9 +64,12 @@ package struct WorkerState: Sendable {
             return false
         }
 
+        /// Whether it is another worker's task.
         var isAssistance: Bool {
-            if case .assisting = work { return true }
-            return false
+            switch work {
+            case .assisting, .following: true
+            default: false
+            }
         }
     }
 
@@ -78,6 +89,8 @@ package struct WorkerState: Sendable {
     /// Slots that this broker must not count on: those that tasks of other brokers take, or that are offered to another
     /// one first (`WorkerCells`).
     package var slotsElsewhere: UInt32 = 0
+    /// Of the newest order that asked for a slot, for the beat.
+    private var assistedFence: UInt64 = 0
     /// What the newest beat said.
     private var advertisedSlots: UInt32 = 0
 
@@ -129,9 +142,6 @@ package struct WorkerState: Sendable {
     /// Whether nothing runs and the broker has answered everything.
     package var isEmpty: Bool { held.isEmpty }
 
-    /// Leases whose stage is computing or has yet to stop.
-    package var occupiedLeases: [Lease] { held.filter { $0.value.occupiesSlot }.map(\.key) }
-
     /// Advances the machine by one event.
     /// - Parameter now: only `milliseconds` is read.
     package mutating func handle(_ event: WorkerEvent, now: Instant) -> [WorkerEffect] {
@@ -169,7 +179,7 @@ package struct WorkerState: Sendable {
                 missingInputs: missingInputs)
             return conclude(lease, with: .failed(fail), message: .fail(fail), now: now)
         case .stopped(let lease):
-            guard let task = held[lease], task.occupiesSlot else { return [] }
+            guard let task = held[lease], task.isRunning else { return [] }
             if case .yielding = task.work {
                 held[lease]?.work = .yielded
             } else if task.isStopping || task.isAssistance {
@@ -316,20 +326,26 @@ package struct WorkerState: Sendable {
 
     /// Whoever cannot help stays away: the leader waits a moment for those who were sent, and begins without the others.
     private mutating func take(_ order: AssistOrder, now: Instant) -> [WorkerEffect] {
+        if !order.follows { assistedFence = order.lease.fence }
         let canServe = hello.capabilities.contains {
             $0.stage == order.stage && (order.model.isEmpty || $0.model == order.model)
         }
         let holdsTask = held.keys.contains { $0.task == order.lease.task }
-        guard canServe, !holdsTask, freeSlots > 0, held.count < Limits.runningTasksPerWorker else {
-            return beatIfReady(now)
+        guard canServe, !holdsTask, held.count < Limits.runningTasksPerWorker else { return beatIfReady(now) }
+        if order.follows {
+            let followed = held.values.count { if case .following = $0.work { true } else { false } }
+            guard !isDraining, followed < Limits.followedPerWorker else { return [] }
+            held[order.lease] = Held(work: .following, step: 0, progressAt: now.milliseconds)
+            return [.assist(order)]
         }
+        guard freeSlots > 0 else { return beatIfReady(now) }
         held[order.lease] = Held(work: .assisting, step: 0, progressAt: now.milliseconds)
         return [.assist(order)] + beatIfReady(now)
     }
 
     private mutating func lose(_ lease: Lease, reason: String) -> [WorkerEffect] {
         guard let task = held[lease] else { return [] }
-        guard task.occupiesSlot else {
+        guard task.isRunning else {
             held[lease] = nil
             return []
         }
@@ -390,7 +406,7 @@ package struct WorkerState: Sendable {
             case .completed(let complete): effects.append(.send(.complete(complete), inReplyTo: 0))
             case .failed(let fail): effects.append(.send(.fail(fail), inReplyTo: 0))
             case .yielded: effects += handBack(lease)
-            case .computing, .assisting, .yielding, .stopping: break
+            case .computing, .assisting, .following, .yielding, .stopping: break
             }
         }
         let running = tasks.filter { !$0.value.isStopping && !$0.value.isAssistance }.map { lease, task in
@@ -401,7 +417,7 @@ package struct WorkerState: Sendable {
         advertisedSlots = freeSlots
         let beat = Beat(
             freeSlots: advertisedSlots, running: running, storeBytes: storeBytes, fetched: fetched, warm: warm,
-            previews: previews)
+            previews: previews, assistedFence: assistedFence)
         return effects + [.send(.beat(beat), inReplyTo: 0)]
     }
 
@@ -423,7 +439,7 @@ package struct WorkerState: Sendable {
         let patience = leaseMilliseconds * 2 / 3
         isIsolated = silence > patience
         guard silence > patience + leaseMilliseconds else { return [] }
-        let computing = held.filter { $0.value.occupiesSlot }.keys.sorted { $0.fence < $1.fence }
+        let computing = held.filter { $0.value.isRunning }.keys.sorted { $0.fence < $1.fence }
         return computing.flatMap { lose($0, reason: "isolated") }
     }
 

@@ -28,7 +28,7 @@ struct SimulatorTests {
         #expect(result.losses > 0)
         let scheduling = result.scheduling
         #expect(scheduling.preemptions > 0 && scheduling.quarantines > 0 && scheduling.retries > 0)
-        #expect(scheduling.deadlines > 0)
+        #expect(scheduling.deadlines > 0 && scheduling.helps > 0)
         #expect(scheduling.refusals > 0 && scheduling.shares > 0 && scheduling.precedences > 0)
     }
 

@@ -28,7 +28,7 @@ enum Samples {
         storeBytes: 1 << 40,
         fetched: FetchCounters(memoryBlobs: 1, memoryBytes: 2 << 40, socketBlobs: 3, socketBytes: 4, fallbacks: 5),
         warm: ["float32", "bfloat16+ab"],
-        previews: 6)
+        previews: 6, assistedFence: 8)
     static let submit = Submit(
         idempotencyKey: "key-1", requestDigest: digest(3), tenant: "studio", priority: -5,
         specification: #"{"prompt":"一只猫 🐈"}"#,
@@ -130,12 +130,12 @@ enum Samples {
         .keyRing(KeyRing(keys: [key(1), key(2)], ticketKey: ticketKey, unixMilliseconds: 1_790_000_000_000)),
         .ticketRequest(TicketRequest(terms: ticketTerms, holder: key(2), lease: lease)),
         .ticket(ticketKey.issue(ticketTerms, fence: 7, expiresAtUnixMilliseconds: 1_790_000_060_000)),
-        .assistRequest(AssistRequest(lease: lease, count: 3, secret: digest(20).bytes)),
+        .assistRequest(AssistRequest(lease: lease, count: 3, secret: digest(20).bytes, follows: true)),
         .assistOffered(AssistOffer(lease: lease, count: 2)),
         .assist(
             AssistOrder(
                 lease: lease, stage: "vae-decoder", model: "m", leader: "vae-decoder@host-1:7",
-                locations: ref.locations, secret: digest(21).bytes)),
+                locations: ref.locations, secret: digest(21).bytes, follows: true, parameters: #"{"fps":8}"#)),
         .assistJoin(secret: digest(22).bytes),
         .assistPart(
             AssistPart(

@@ -78,14 +78,16 @@ final class BrokerBench {
     @discardableResult
     func beat(
         _ worker: TestWorker, running: [Assign] = [], step: UInt32 = 0, totalSteps: UInt32 = 0,
-        sinceProgress: UInt32 = 0, free: UInt32? = nil
+        sinceProgress: UInt32 = 0, free: UInt32? = nil, assisted: UInt64 = 0
     ) -> [Outgoing] {
         let listed = running.map {
             RunningTask(
                 task: $0.lease.task, fence: $0.lease.fence, step: step, totalSteps: totalSteps,
                 millisecondsSinceProgress: sinceProgress)
         }
-        let beat = Beat(freeSlots: free ?? worker.hello.slots - UInt32(running.count), running: listed, storeBytes: 0)
+        let beat = Beat(
+            freeSlots: free ?? worker.hello.slots - UInt32(running.count), running: listed, storeBytes: 0,
+            assistedFence: assisted)
         return deliver(.beat(beat), from: worker.session)
     }
 

@@ -456,10 +456,14 @@ struct  Zoetrope__Beat
    * made since the worker's start
    */
   uint64_t previews;
+  /*
+   * of the newest ASSIST that asked for a slot and has arrived
+   */
+  uint64_t assisted_fence;
 };
 #define ZOETROPE__BEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__beat__descriptor) \
-    , 0, 0,NULL, 0, NULL, 0,NULL, 0 }
+    , 0, 0,NULL, 0, NULL, 0,NULL, 0, 0 }
 
 
 /*
@@ -1235,10 +1239,14 @@ struct  Zoetrope__AssistRequest
    * what assistants will show
    */
   ProtobufCBinaryData secret;
+  /*
+   * instead: one of the next stage that takes the results as they come
+   */
+  protobuf_c_boolean follows;
 };
 #define ZOETROPE__ASSIST_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assist_request__descriptor) \
-    , NULL, 0, {0,NULL} }
+    , NULL, 0, {0,NULL}, 0 }
 
 
 struct  Zoetrope__AssistOffer
@@ -1268,10 +1276,18 @@ struct  Zoetrope__AssistOrder
   size_t n_locations;
   Zoetrope__Location **locations;
   ProtobufCBinaryData secret;
+  /*
+   * take the results as they come, for a task that is leased later
+   */
+  protobuf_c_boolean follows;
+  /*
+   * of that task
+   */
+  ProtobufCBinaryData parameters;
 };
 #define ZOETROPE__ASSIST_ORDER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&zoetrope__assist_order__descriptor) \
-    , NULL, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, {0,NULL} }
+    , NULL, {0,NULL}, {0,NULL}, {0,NULL}, 0,NULL, {0,NULL}, 0, {0,NULL} }
 
 
 struct  Zoetrope__AssistJoin

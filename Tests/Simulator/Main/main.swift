@@ -111,7 +111,7 @@ func summarise(_ result: CampaignResult, elapsed: Double) {
     )
     let scheduling = result.scheduling
     say(
-        "\(scheduling.precedences) slots given by priority, \(scheduling.shares) by share; \(scheduling.preemptions) tasks asked to make room, \(scheduling.quarantines) run alone; \(scheduling.retries) dead jobs retried, \(scheduling.deadlines) ended at their deadline, \(scheduling.refusals) submissions refused"
+        "\(scheduling.precedences) slots given by priority, \(scheduling.shares) by share; \(scheduling.preemptions) tasks asked to make room, \(scheduling.quarantines) run alone; \(scheduling.retries) dead jobs retried, \(scheduling.deadlines) ended at their deadline, \(scheduling.refusals) submissions refused, \(scheduling.helps) tasks helped with or followed"
     )
     for fault in Fault.allCases { say("\(String(result.faults[fault]).leftPadded(12))  \(fault.name)") }
     var kinds: [Invariant: (count: Int, first: UInt64)] = [:]

@@ -38,6 +38,8 @@ package struct SchedulingCounts: Sendable, Hashable {
     /// Slots given while another tenant waited, and while a less urgent task did.
     package var shares = 0
     package var precedences = 0
+    /// Workers that helped others with a task or followed one.
+    package var helps = 0
 
     package init() {}
 
@@ -49,5 +51,6 @@ package struct SchedulingCounts: Sendable, Hashable {
         deadlines += other.deadlines
         shares += other.shares
         precedences += other.precedences
+        helps += other.helps
     }
 }

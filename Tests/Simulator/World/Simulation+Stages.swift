@@ -108,6 +108,7 @@ extension Simulation {
 
     private mutating func beginComputing(_ number: Int, _ index: Int) {
         workers[number].runs[index].phase = .computing
+        askForHelp(number, workers[number].runs[index].assign)
         again(number, workers[number].runs[index].assign.lease.fence, after: stepTime())
     }
 

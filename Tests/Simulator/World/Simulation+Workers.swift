@@ -23,6 +23,8 @@ final class WorkerProcess {
     var boot: UInt64 = 0
     var sequence: UInt64 = 0
     var runs: [StageRun] = []
+    /// Tasks of other workers.
+    var helps: [HelpRun] = []
     var unconfirmed: Set<Lease> = []
     /// Volatile outputs in this process's memory.
     var frames: Set<Content> = []
@@ -79,6 +81,7 @@ extension Simulation {
         let worker = workers[number]
         worker.isAlive = false
         worker.runs = []
+        worker.helps = []
         worker.frames = []
         worker.unconfirmed = []
         schedule(.startWorker(number), after: random.between(100...6000))
@@ -105,6 +108,7 @@ extension Simulation {
         worker.leavesBy = now + 2000
         act(number, .drain)
         for index in worker.runs.indices where !worker.runs[index].isResumable { stop(number, index) }
+        for index in worker.helps.indices { worker.helps[index].isCancelled = true }
     }
 
     /// What follows a tick of a worker that leaves, or was told to.
@@ -115,7 +119,7 @@ extension Simulation {
         }
         guard worker.isLeaving else { return }
         if worker.stopsAt <= now { for index in worker.runs.indices { stop(number, index) } }
-        let isDone = worker.runs.isEmpty && worker.unconfirmed.isEmpty && worker.state.isEmpty
+        let isDone = worker.runs.isEmpty && worker.helps.isEmpty && worker.unconfirmed.isEmpty && worker.state.isEmpty
         guard isDone || worker.leavesBy <= now else { return }
         act(number, .goodbye)
         killWorker(number)
@@ -151,14 +155,7 @@ extension Simulation {
 
     private mutating func perform(_ effect: WorkerEffect, _ number: Int, _ worker: WorkerProcess) {
         switch effect {
-        case .send(let message, let inReplyTo):
-            worker.sequence += 1
-            let whole = Envelope(
-                session: worker.session, sequence: worker.sequence, brokerEpoch: worker.state.brokerEpoch,
-                inReplyTo: inReplyTo, message: message)
-            if isTracing { note("← w\(number) \(message.short)") }
-            guard let envelope = pass(whole, from: .worker) else { return }
-            transmit(.toBroker(envelope), number, .toBroker)
+        case .send(let message, let inReplyTo): say(message, number, inReplyTo: inReplyTo)
         case .start(let assign):
             note("w\(number) begins \(assign.lease.task) under fence \(assign.lease.fence)")
             worker.runs.append(StageRun(assign: assign, step: assign.checkpointStep, startedAt: now))
@@ -166,6 +163,10 @@ extension Simulation {
         case .cancel(let lease, let reason):
             note("w\(number) stops \(lease.task) under fence \(lease.fence): \(reason)")
             if let index = worker.index(of: lease) { stop(number, index) }
+            if let index = worker.helps.firstIndex(where: { $0.order.lease == lease }) {
+                worker.helps[index].isCancelled = true
+            }
+        case .assist(let order): beginHelping(number, order)
         case .yield(let lease, let reason):
             note("w\(number) hands back \(lease.task) under fence \(lease.fence): \(reason)")
             if let index = worker.index(of: lease) { worker.runs[index].yields = true }
@@ -175,6 +176,17 @@ extension Simulation {
             for digest in digests { if let content = Content(digest) { worker.frames.remove(content) } }
         default: break
         }
+    }
+
+    mutating func say(_ message: Message, _ number: Int, inReplyTo: UInt64 = 0) {
+        let worker = workers[number]
+        worker.sequence += 1
+        let whole = Envelope(
+            session: worker.session, sequence: worker.sequence, brokerEpoch: worker.state.brokerEpoch,
+            inReplyTo: inReplyTo, message: message)
+        if isTracing { note("← w\(number) \(message.short)") }
+        guard let envelope = pass(whole, from: .worker) else { return }
+        transmit(.toBroker(envelope), number, .toBroker)
     }
 
     /// The stage stops at its next step. One that hangs does not: its process is told to exit.

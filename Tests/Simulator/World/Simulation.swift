@@ -32,6 +32,7 @@ package struct Simulation {
         case workerTick(Int)
         case connection(Int, run: Int, isUp: Bool)
         case stage(Int, run: Int, fence: UInt64)
+        case help(Int, run: Int, Lease)
         case checkpoint(Int, run: Int, Lease, step: UInt32)
         case startWorker(Int)
         case killWorker(Int, run: Int)
@@ -43,6 +44,8 @@ package struct Simulation {
     package let seed: UInt64
     let rules: WorldRules
     var random: SeededGenerator
+    /// For `Simulation+Helping` alone.
+    var helpRandom: SeededGenerator
     let plan: FaultPlan
     var now: UInt64 = 0
     var queue = EventQueue<Action>()
@@ -77,6 +80,7 @@ package struct Simulation {
         self.seed = seed
         self.rules = rules
         self.isTracing = isTracing
+        helpRandom = SeededGenerator(seed: ~seed)
         var random = SeededGenerator(seed: seed)
         plan = FaultPlan(random: &random)
         shape = Shape(isQuiet: plan.isQuiet, random: &random)
@@ -163,6 +167,7 @@ package struct Simulation {
             guard isRunning(number, run), isUp || broker == nil else { return }
             connect(number, isUp)
         case .stage(let number, let run, let fence): advance(number, run: run, fence: fence)
+        case .help(let number, let run, let lease): continueHelping(number, run: run, lease)
         case .checkpoint(let number, let run, let lease, let step): storeCheckpoint(number, run: run, lease, step: step)
         case .startWorker(let number): startWorker(number)
         case .killWorker(let number, let run):
