@@ -93,7 +93,7 @@ package actor AssistanceLink {
                 case .send(let part, let tensor):
                     queue += AssistPart.pieces(of: tensor, part)
                     pump()
-                case .end(let end):
+                case .end(let end), .endAfterSending(let end):
                     _ = transmit(.assistEnd(end))
                 }
             }

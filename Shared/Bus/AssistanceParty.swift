@@ -56,6 +56,8 @@ package final class AssistanceParty: Sendable {
     enum Order: Sendable {
         case send(AssistPart, PinnedTensor)
         case end(AssistEnd)
+        /// The same, once everything before has left.
+        case endAfterSending(AssistEnd)
     }
 
     /// Our own.
@@ -83,7 +85,7 @@ package final class AssistanceParty: Sendable {
             case .send(var part, let bytes):
                 part.length = UInt32(bytes.count)
                 target.deliver(part, bytes.slice(0, bytes.count))
-            case .end(let end):
+            case .end(let end), .endAfterSending(let end):
                 let failure = Failure(end.code, end.message)
                 if toLeader { target.lose(1, failure) } else { target.end(with: failure) }
             }
@@ -180,6 +182,11 @@ package final class AssistanceParty: Sendable {
     /// Tells the others that it is over (`assistance_over`), or why we leave.
     package func leave(_ code: String = "assistance_over", _ message: String = "") {
         perform(.end(AssistEnd(code: code, message: message)))
+    }
+
+    /// Leader: as `leave`, but what was sent before arrives first, however long that takes.
+    package func leaveAfterSending(_ code: String = "assistance_over") {
+        perform(.endAfterSending(AssistEnd(code: code, message: "")))
     }
 
     private func look(for place: Place) -> Result<Tensor?, Failure> {

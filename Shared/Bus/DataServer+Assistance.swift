@@ -14,6 +14,8 @@ struct HostedParty {
     let party: AssistanceParty
     var seats: [Int: Seat] = [:]
     var nextSeat = 1
+    /// What is said once nothing waits any more.
+    var lastWord: AssistEnd?
 }
 
 // The leader's end of an assistance: assistants come over the data socket, and what one of them has for another passes
@@ -48,13 +50,26 @@ extension DataServer {
         guard parties[secret] != nil else { return }
         switch order {
         case .send(let part, let tensor): enqueue(part, tensor, secret)
-        case .end(let end):
-            guard let hosted = parties.removeValue(forKey: secret) else { return }
-            for seat in hosted.seats.values {
-                reply(.assistEnd(end), to: TransferKey(peer: seat.peer, sequence: 0))
-                seatedPeers[seat.peer] = nil
-            }
+        case .end(let end): close(secret, end)
+        case .endAfterSending(let end):
+            parties[secret]?.lastWord = end
+            closeIfSent(secret)
         }
+    }
+
+    private func close(_ secret: [UInt8], _ end: AssistEnd) {
+        guard let hosted = parties.removeValue(forKey: secret) else { return }
+        for seat in hosted.seats.values {
+            reply(.assistEnd(end), to: TransferKey(peer: seat.peer, sequence: 0))
+            seatedPeers[seat.peer] = nil
+        }
+    }
+
+    private func closeIfSent(_ secret: [UInt8]) {
+        guard let hosted = parties[secret], let end = hosted.lastWord,
+            hosted.seats.values.allSatisfy(\.queue.isEmpty)
+        else { return }
+        close(secret, end)
     }
 
     private func enqueue(_ whole: AssistPart, _ tensor: PinnedTensor, _ secret: [UInt8]) {
@@ -80,12 +95,14 @@ extension DataServer {
                 }
             }
         }
+        closeIfSent(secret)
     }
 
     private func lose(_ number: Int, _ secret: [UInt8], _ reason: Failure) {
         guard let seat = parties[secret]?.seats.removeValue(forKey: number) else { return }
         seatedPeers[seat.peer] = nil
         parties[secret]?.party.lose(number, reason)
+        closeIfSent(secret)
         logger.warning("assistant \(number) is gone: \(reason.code): \(reason.message)")
     }
 
@@ -103,7 +120,8 @@ extension DataServer {
     }
 
     private func admit(_ secret: [UInt8], _ key: TransferKey) {
-        guard let hosted = parties[secret], hosted.seats.count < Limits.membersPerTask, seatedPeers[key.peer] == nil
+        guard let hosted = parties[secret], hosted.lastWord == nil, hosted.seats.count < Limits.membersPerTask,
+            seatedPeers[key.peer] == nil
         else {
             counted.refusedTickets += 1
             let refusal = Failure("assistance_unknown", "nobody is awaited here under this secret")

@@ -76,6 +76,35 @@ struct AssistanceTests {
         }
     }
 
+    @Test("a leader that leaves after sending says so when everything has arrived, and takes nobody in any more")
+    func leavesAfterSending() async throws {
+        try await Cell.run { cell in
+            let (server, location) = try await open(cell)
+            let (secret, leader) = await server.host()
+            let follower = try await join(cell, location, secret)
+            await server.gather(1, for: leader, patience: .seconds(10))
+            leader.begin(round: 1, assistants: [])
+            // Many times what a socket takes at once.
+            let big = pattern(24 << 20)
+            for tag in 1...3 { leader.send(big, subject(tag), from: 0, to: 1) }
+            leader.leaveAfterSending()
+            let late = try await join(cell, location, secret)
+            await expectFailure("assistance_unknown") { try await receive(late.party, subject(1), from: 0) }
+            for tag in 1...3 {
+                #expect(bytes(try await receive(follower.party, subject(tag), from: 0)) == bytes(big))
+            }
+            await expectFailure("assistance_ended") { try await receive(follower.party, subject(4), from: 0) }
+            await follower.close(afterSending: false)
+            await late.close(afterSending: false)
+            // Nobody there: it is over at once.
+            let (other, alone) = await server.host()
+            alone.leaveAfterSending()
+            let nobody = try await join(cell, location, other)
+            await expectFailure("assistance_unknown") { try await receive(nobody.party, subject(1), from: 0) }
+            await nobody.close(afterSending: false)
+        }
+    }
+
     @Test("who does not know the secret gets no seat, and who has none is not heard")
     func secrets() async throws {
         try await Cell.run { cell in
