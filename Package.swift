@@ -168,8 +168,8 @@ var targets: [Target] = [
     tests(
         "VideoMuxer",
         [
-            "VideoMuxerService", "Stage", "Request", "Diffusion", "Media", "Model", "Checkpoint", "DemoModel", "Tensor",
-            "Wire",
+            "VideoMuxerService", "Stage", "Bus", "Request", "Diffusion", "Media", "Model", "Checkpoint", "DemoModel",
+            "Tensor", "Wire",
         ]),
     tests(
         "CommandLine",

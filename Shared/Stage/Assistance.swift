@@ -3,16 +3,21 @@ package import Failure
 import Logging
 import Wire
 
-/// Help that a worker gives another with its task: what `StageHandler.assist` is called with.
+/// Help that a worker gives another with its task: what `StageHandler.assist` and `follow` are called with.
 package struct StageAssistance: Sendable {
-    /// Job and name of the task, for logs.
+    /// Job and name of the leader's task.
     package let task: String
+    /// UTF-8 JSON, of the task that a follower prepares for.
+    package let parameters: String
     /// The leader and its assistants.
     package let party: AssistanceParty
     private let progress: TaskProgress
 
-    package init(task: String, party: AssistanceParty, progress: TaskProgress = TaskProgress()) {
+    package init(
+        task: String, party: AssistanceParty, parameters: String = "", progress: TaskProgress = TaskProgress()
+    ) {
         self.task = task
+        self.parameters = parameters
         self.party = party
         self.progress = progress
     }
@@ -51,6 +56,21 @@ struct AssistanceDesk: Sendable {
         }
         return party
     }
+
+    /// A party for a worker of the next stage, whom the broker is asked for meanwhile: nobody waits for it.
+    func expectFollower(of lease: Lease) async -> AssistanceParty {
+        let (secret, party) = await server.host()
+        let request = AssistRequest(lease: lease, count: 1, secret: secret, follows: true), client = client
+        Task {
+            if case .assistOffered(let offer)? = try? await client.request(
+                .assistRequest(request), timeout: Self.patience), offer.count > 0
+            {
+                return
+            }
+            party.leave()
+        }
+        return party
+    }
 }
 
 /// A worker's side of one order to help.
@@ -65,7 +85,7 @@ struct AssistanceRun: Sendable {
         let metadata: Logger.Metadata = ["task": "\(order.lease.task)", "leader": "\(order.leader)"]
         do throws(Failure) {
             let link = try await data.join(order)
-            logger.info("assisting", metadata: metadata)
+            logger.info(order.follows ? "following" : "assisting", metadata: metadata)
             let problem = await outcome(handler, link.party)
             // A leader that has ended it hears no more of us; to any other this says why.
             if let problem, problem.code != "assistance_ended" { link.party.leave(problem.code, problem.message) }
@@ -79,7 +99,9 @@ struct AssistanceRun: Sendable {
 
     private func outcome(_ handler: any StageHandler, _ party: AssistanceParty) async -> Failure? {
         do throws(Failure) {
-            try await handler.assist(StageAssistance(task: "\(order.lease.task)", party: party, progress: progress))
+            let assistance = StageAssistance(
+                task: "\(order.lease.task)", party: party, parameters: order.parameters, progress: progress)
+            try await order.follows ? handler.follow(assistance) : handler.assist(assistance)
             return nil
         } catch {
             return error

@@ -27,6 +27,10 @@ package protocol StageHandler: Sendable {
     /// Helps another worker of the stage with its task until there is nothing more to do; called like `run`. Results go to
     /// the leader. Ends with `assistance_ended` in the good case as well.
     func assist(_ assistance: StageAssistance) async throws(Failure)
+
+    /// Takes the results of another stage's task as they come and prepares for the task that will read them; `run` is
+    /// called for that one as ever, here or elsewhere. Several at once, beside the slots. Ends like `assist`.
+    func follow(_ assistance: StageAssistance) async throws(Failure)
 }
 
 extension StageHandler {
@@ -34,6 +38,10 @@ extension StageHandler {
 
     package func assist(_ assistance: StageAssistance) async throws(Failure) {
         throw Failure("assistance_unsupported", "the stage \(stage) does not share its tasks", retry: .otherWorker)
+    }
+
+    package func follow(_ assistance: StageAssistance) async throws(Failure) {
+        throw Failure("assistance_unsupported", "the stage \(stage) does not follow others", retry: .otherWorker)
     }
 
     package var warm: [String] { [] }

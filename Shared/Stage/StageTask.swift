@@ -17,6 +17,8 @@ package protocol StagePort: Sendable {
     var checkpointCost: Duration { get }
     /// Up to `count` idle workers that help with this task; nil when there are none.
     func gather(_ count: Int) async -> AssistanceParty?
+    /// A way to a worker of the next stage that takes this task's results as they come, if one does; nil when nobody can.
+    func expectFollower() async -> AssistanceParty?
     /// How the job's earlier tasks that this one builds on were computed.
     var origins: [TaskOrigin] { get }
     /// Hands a JPEG picture to whoever looks; it may be lost.
@@ -25,6 +27,7 @@ package protocol StagePort: Sendable {
 
 extension StagePort {
     package func gather(_ count: Int) async -> AssistanceParty? { nil }
+    package func expectFollower() async -> AssistanceParty? { nil }
     package var origins: [TaskOrigin] { [] }
     package func show(_ picture: PreviewPicture) {}
 }
@@ -114,6 +117,10 @@ package struct StageTask: Sendable {
 
     /// Up to `count` idle workers that help with this task, until `AssistanceParty.leave`; nil when there are none.
     package func gather(assistants count: Int) async -> AssistanceParty? { await port.gather(count) }
+
+    /// A party in which a worker of the next stage may take a seat at any time, to take results as they come. It must be
+    /// left. Nil when nobody can.
+    package func expectFollower() async -> AssistanceParty? { await port.expectFollower() }
 
     // MARK: Previews
 

@@ -155,6 +155,8 @@ private final class BusPort: StagePort {
 
     func gather(_ count: Int) async -> AssistanceParty? { await desk.gather(count, for: assign.lease) }
 
+    func expectFollower() async -> AssistanceParty? { await desk.expectFollower(of: assign.lease) }
+
     var origins: [TaskOrigin] { assign.origins }
 
     func show(_ picture: PreviewPicture) { previewMade(picture) }

@@ -45,7 +45,8 @@ actor WorkerDriver {
     private struct Running {
         let areOutputsDurable: Bool
         let progress: TaskProgress
-        let executor: ComputeExecutor
+        /// A slot's; nil when it takes none.
+        let executor: ComputeExecutor?
         let task: Task<Void, Never>
 
         /// Stops the computation at its next step and a transfer at once.
@@ -323,12 +324,14 @@ actor WorkerDriver {
             areOutputsDurable: assign.durableOutputs, progress: progress, executor: executor, task: task)
     }
 
-    /// Computes for another worker's task; its slot is this worker's own.
+    /// Computes for another worker's task; its slot is this worker's own. A follower mostly waits and takes none.
     private func assist(_ order: AssistOrder, of cell: Int) async {
         let held = HeldLease(cell: cell, lease: order.lease)
-        guard running[held] == nil, let executor = idleExecutors.popLast() else {
+        let slot = order.follows || running[held] != nil ? nil : idleExecutors.popLast()
+        guard running[held] == nil, order.follows || slot != nil else {
             return await advance(.stopped(order.lease), cell: cell)
         }
+        let executor = slot ?? ComputeExecutor(label: "follower of \(order.lease.task)")
         let progress = TaskProgress()
         let run = AssistanceRun(order: order, progress: progress, data: links[cell].data, logger: logger)
         let inbox = inbox
@@ -337,12 +340,12 @@ actor WorkerDriver {
             await run.execute(handler)
             _ = inbox.yield(.outcome(held, .stopped))
         }
-        running[held] = Running(areOutputsDurable: true, progress: progress, executor: executor, task: task)
+        running[held] = Running(areOutputsDurable: true, progress: progress, executor: slot, task: task)
     }
 
     private func conclude(_ held: HeldLease, _ outcome: TaskOutcome) async {
         guard let run = running.removeValue(forKey: held) else { return }
-        idleExecutors.append(run.executor)
+        if let executor = run.executor { idleExecutors.append(executor) }
         state.setWarm(handler.warm)
         switch outcome {
         case .finished(let refs, let elapsed, let notes, let manner):

@@ -31,12 +31,14 @@ struct SharedDecodeTests {
     /// Where a task comes from whose request for help is answered with `party`.
     private final class HelpedPort: StagePort {
         let party: AssistanceParty?
+        let follower: AssistanceParty?
         let asked = Mutex<[Int]>([])
         private let local: LocalPort
 
-        init(_ inputs: [String: Tensor], party: AssistanceParty?) {
+        init(_ inputs: [String: Tensor], party: AssistanceParty?, follower: AssistanceParty? = nil) {
             local = LocalPort(inputs: inputs)
             self.party = party
+            self.follower = follower
         }
 
         var inputNames: [String] { local.inputNames }
@@ -50,6 +52,59 @@ struct SharedDecodeTests {
             asked.withLock { $0.append(count) }
             return party
         }
+
+        func expectFollower() async -> AssistanceParty? { follower }
+    }
+
+    /// Everything that a follower gets until it is let go, and why it was.
+    private func received(by follower: AssistanceParty) async -> (clips: [Tensor], end: String) {
+        let clips = Mutex<[Tensor]>([])
+        let end = await onThread { () throws(Failure) -> Void in
+            let receiver = FrameReceiver(StageAssistance(task: "job/decode", party: follower))
+            while true {
+                _ = try receiver.nextClip()
+                clips.withLock { $0.append(Tensor(zeros: [0], dtype: .uint8)) }
+                do throws(Failure) {
+                    var portions: [Tensor] = []
+                    while let frames = try receiver.nextFrames() { portions.append(frames) }
+                    clips.withLock { $0[$0.count - 1] = Tensor.concatenated(portions) }
+                } catch {
+                    guard error.code == "assistance_round_over" else { throw error }
+                }
+            }
+        }
+        guard case .failure(let failure) = end else { return (clips.withLock { $0 }, "") }
+        return (clips.withLock { $0 }, failure.code)
+    }
+
+    @Test("a muxer that follows gets the frames, from one decoder and from two")
+    func followed() async throws {
+        let (first, follower) = AssistanceParty.pair()
+        let alone = HelpedPort(["latents": latents], party: nil, follower: first)
+        let result = try await handler().run(task(alone, workers: 1))
+        var got = await received(by: follower)
+        #expect(got.clips.count == 1 && got.end == "assistance_over")
+        #expect(identical(try #require(got.clips.first), try #require(result.output("frames"))))
+
+        let (leader, assistant) = AssistanceParty.pair(), (second, other) = AssistanceParty.pair()
+        let port = HelpedPort(["latents": latents], party: leader, follower: second)
+        let leading = try handler(), helping = try handler(), task = try task(port, workers: 2)
+        async let help = onThread { () throws(Failure) in
+            try await helping.assist(StageAssistance(task: "job/decode", party: assistant))
+        }
+        let shared = try await onThread { () throws(Failure) in try await leading.run(task) }.get()
+        _ = await help
+        got = await received(by: other)
+        #expect(identical(try #require(got.clips.last), try #require(shared.output("frames"))))
+    }
+
+    @Test("a decode that fails lets its follower go without a clip")
+    func followedInVain() async throws {
+        let (leader, follower) = AssistanceParty.pair()
+        let port = HelpedPort(["latents": latents], party: nil, follower: leader)
+        await #expect(throws: Failure.self) { try await handler(limit: 1 << 20).run(task(port, workers: 1)) }
+        let got = await received(by: follower)
+        #expect(got.clips.isEmpty && got.end == "assistance_over")
     }
 
     private func task(_ port: any StagePort, workers: Int?, progress: TaskProgress = TaskProgress()) throws -> StageTask

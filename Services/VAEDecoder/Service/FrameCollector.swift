@@ -10,6 +10,9 @@ struct FrameCollector {
     private(set) var floatFrames: Tensor?
     private var filled = 0
 
+    /// Frames that are there.
+    var frameCount: Int { filled / frames.shape.dropFirst().reduce(1, *) }
+
     init(frames count: Int, height: Int, width: Int, keepsFloats: Bool) {
         let shape = [count, height, width, 3]
         frames = Tensor(uninitialized: shape, dtype: .uint8)

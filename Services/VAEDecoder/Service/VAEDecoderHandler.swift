@@ -66,9 +66,23 @@ package struct VAEDecoderHandler: StageHandler {
         }
     }
 
-    /// The whole clip, alone or together with others.
+    /// The whole clip, alone or together with others. A muxer that has time gets its frames as they are decoded.
     private func decodeExactly(
         _ latents: Tensor, _ parameters: DecodeParameters, _ task: StageTask
+    ) async throws(Failure) -> StageResult {
+        let sender = FrameSender(await task.expectFollower())
+        do throws(Failure) {
+            let result = try await decodeExactly(latents, parameters, task, sender)
+            sender.finish()
+            return result
+        } catch {
+            sender.abandon()
+            throw error
+        }
+    }
+
+    private func decodeExactly(
+        _ latents: Tensor, _ parameters: DecodeParameters, _ task: StageTask, _ sender: FrameSender
     ) async throws(Failure) -> StageResult {
         let dtype = parameters.dtype.dtype
         let (height, width) = (latents.shape[2], latents.shape[3])
@@ -88,6 +102,10 @@ package struct VAEDecoderHandler: StageHandler {
                 frames: count, height: height * scale, width: width * scale, keepsFloats: parameters.keepFloatFrames)
         }
         var collector = emptyCollector()
+        func take(_ chunk: Tensor) throws(Failure) {
+            try collector.append(chunk)
+            sender.send(collector.frames, count: collector.frameCount)
+        }
         var result = StageResult()
         if let party {
             let shared = SharedDecode(
@@ -96,8 +114,10 @@ package struct VAEDecoderHandler: StageHandler {
                 try prepareMemory(height: height, width: width, parameters.dtype, members: members)
             }
             let made = try shared.run(
-                begin: { collector = emptyCollector() },
-                frames: { (chunk) throws(Failure) in try collector.append(chunk) })
+                begin: {
+                    collector = emptyCollector()
+                    sender.restart()
+                }, frames: take)
             for note in made.notes { result.note(note) }
             result.manner = DecodeManner.shared(made.members).text
         } else {
@@ -108,7 +128,7 @@ package struct VAEDecoderHandler: StageHandler {
                     task.report(step: chunk, of: chunks)
                     try task.checkCancelled()
                 },
-                frames: { (chunk) throws(Failure) in try collector.append(chunk) })
+                frames: take)
         }
 
         result.add("frames", collector.frames)
