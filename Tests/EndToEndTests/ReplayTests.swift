@@ -114,6 +114,13 @@ extension EndToEnd {
             #expect(elsewhere.status != 0 && elsewhere.everything.contains("replay_input_missing"))
             #expect(elsewhere.everything.contains("Put the file there under this name"), "\(elsewhere.everything)")
 
+            try await withCluster { cluster in
+                let server = try await replay([path, "--server", cluster.server], in: folder)
+                #expect(server.status != 0 && server.everything.contains("replay_input_missing"))
+                #expect(server.everything.contains("adapters_unavailable") == false, "\(server.everything)")
+                #expect(server.everything.contains("dusk (SHA-256 ") && server.everything.contains("--adapters"))
+            }
+
             // The signs of the last thousand values turned: another adapter of the same shapes.
             var bytes = try Data(contentsOf: URL(fileURLWithPath: dusk))
             for index in stride(from: bytes.count - 1, to: bytes.count - 4000, by: -4) { bytes[index] ^= 0x80 }

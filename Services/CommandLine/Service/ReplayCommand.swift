@@ -144,9 +144,14 @@ package struct ReplayCommand: AsyncParsableCommand {
         if let initLatents {
             body["init_latents"] = try await client.upload(Self.onlyTensor(of: initLatents), name: "init_latents")
         }
-        let job = try await client.create(
-            JSONSerialization.data(withJSONObject: body), idempotencyKey: UUID().uuidString, priority: priority,
-            deadline: deadline)
+        let request = try JSONSerialization.data(withJSONObject: body)
+        let job: VideoStatus
+        do throws(Failure) {
+            job = try await client.create(
+                request, idempotencyKey: UUID().uuidString, priority: priority, deadline: deadline)
+        } catch {
+            throw source.explained(error)
+        }
         Console.print(job.id)
         var display = ProgressDisplay(isTerminal: Console.isTerminal) { Console.write($0) }
         for try await status in client.watch(job.id) {

@@ -150,6 +150,20 @@ struct ReplaySource: Sendable {
         }
     }
 
+    /// What a gateway's refusal means for a replay: which adapters have to lie there, with which contents.
+    func explained(_ refusal: Failure) -> Failure {
+        guard ["adapter_not_found", "adapters_unavailable"].contains(refusal.code) else { return refusal }
+        let wanted = (manifest.request.loras ?? []).map {
+            "\(Console.plain($0.name)) (SHA-256 \(Console.plain($0.digest)))"
+        }
+        return Failure(
+            "replay_input_missing",
+            "The video was made with \(wanted.joined(separator: " and ")). The server says: \(refusal.message)",
+            field: "loras",
+            remedy: "Put the files under these names into the folder that its gateway and denoisers have as --adapters."
+        )
+    }
+
     /// What to say before the work.
     var expectation: [String] {
         let shared =
