@@ -4,6 +4,13 @@ import Testing
 
 @Suite("A batch of videos")
 struct BatchPlanTests {
+    @Test("videos whose prompt is written later are named by something that is known")
+    func title() throws {
+        let plan = try BatchPlan(prompts: [""], seeds: [7, 8], container: "mkv", title: "My holiday, 2024")
+        #expect(plan.items.map(\.fileName) == ["0001-my-holiday-2024-s7.mkv", "0001-my-holiday-2024-s8.mkv"])
+        #expect(plan.items.allSatisfy { $0.prompt.isEmpty })
+    }
+
     @Test("every prompt with every seed has a name that tells them apart")
     func names() throws {
         let plan = try BatchPlan(prompts: ["A boat, sailing left!", "Hills"], seeds: [1, 42], container: "webm")
