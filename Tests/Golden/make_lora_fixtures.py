@@ -34,6 +34,8 @@ LORA_RUNS = {
     "2b.two": ("2b", "dpm", {"style": 0.8, "motion": -0.5}),
     "5b.one": ("5b", "dpm", {"motion": 1.0}),
     "5b.two": ("5b", "ddim", {"motion": 1.5, "style": 0.4}),
+    "1.5.one": ("1.5", "ddim", {"style": 0.7}),
+    "1.5.two": ("1.5", "dpm", {"motion": 1.5, "style": 0.4}),
 }
 
 

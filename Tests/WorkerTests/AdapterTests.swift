@@ -81,7 +81,7 @@ struct AdapterTests {
 
     @Test(
         "the latents after every step are those of diffusers with the same adapters and weights",
-        arguments: ["2b.none", "2b.one", "2b.two", "5b.one", "5b.two"])
+        arguments: ["2b.none", "2b.one", "2b.two", "5b.one", "5b.two", "1.5.one", "1.5.two"])
     func parity(key: String) async throws {
         let run = try #require(try runs()[key])
         let expected = try SafetensorsFile(path: "\(Self.golden)/loras/expected.safetensors")
