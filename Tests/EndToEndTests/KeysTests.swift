@@ -80,6 +80,11 @@ extension EndToEnd {
             #expect(try await cluster.text("/v1/videos").contains("decoded by 2 decoders"))
             // The last bits of sums differ, hence a level of a byte here and there.
             #expect(try await MediaFile.decibels(alone, together, in: cluster.folder) >= 60)
+
+            // Long enough for the muxer to come while it is decoded.
+            _ = try await cluster.video(
+                ["--decode-workers", "1", "--width", "256", "--height", "256"], as: "followed.mkv")
+            #expect(cluster.log.contains("frames were encoded while they were decoded"), "\(cluster.log.suffix(6000))")
         }
 
         @Test(
@@ -185,8 +190,8 @@ private final class KeyedCluster: @unchecked Sendable {
         while true {
             let health = (try? await health()) ?? "no answer"
             if condition(health) { return }
-            let log = processes.map { $0.output + $0.errors }.joined(separator: "\n").suffix(6000)
-            try #require(ContinuousClock.now - started < .seconds(60), "\(what): \(health)\n\(log)")
+            try #require(
+                ContinuousClock.now - started < .seconds(60), "\(what): \(health)\n\(log.suffix(6000))")
             try await Task.sleep(for: .milliseconds(50))
         }
     }
@@ -201,12 +206,14 @@ private final class KeyedCluster: @unchecked Sendable {
         try #require(submitted.status == 0, "\(submitted.everything)")
         let id = submitted.output.trimmingCharacters(in: .whitespacesAndNewlines)
         let watched = try await run("zoetrope", ["watch", id, "--server", server], in: folder)
-        let log = processes.map { $0.output + $0.errors }.joined(separator: "\n").suffix(6000)
-        try #require(watched.status == 0, "\(watched.everything)\n\(log)")
+        try #require(watched.status == 0, "\(watched.everything)\n\(log.suffix(6000))")
         let fetched = try await run("zoetrope", ["fetch", id, "--server", server, "--output", path], in: folder)
         try #require(fetched.status == 0, "\(fetched.everything)")
         return path
     }
+
+    /// What all processes have said.
+    var log: String { processes.map { $0.output + $0.errors }.joined(separator: "\n") }
 
     func kill() {
         for process in processes { process.send(SIGKILL) }
