@@ -50,6 +50,7 @@ package final class AssistanceParty: Sendable {
         var members: Set<Int> = []
         var end: Failure?
         var sentBytes = 0
+        var unsentBytes = 0
     }
 
     /// What the way to another seat is asked to do, on any thread.
@@ -84,6 +85,7 @@ package final class AssistanceParty: Sendable {
             switch order {
             case .send(var part, let bytes):
                 part.length = UInt32(bytes.count)
+                if !toLeader { ends.withLock { $0.0 }?.noteLeft(bytes.count) }
                 target.deliver(part, bytes.slice(0, bytes.count))
             case .end(let end), .endAfterSending(let end):
                 let failure = Failure(end.code, end.message)
@@ -108,6 +110,9 @@ package final class AssistanceParty: Sendable {
     /// Bytes of the messages sent so far.
     package var sentBytes: Int { state.withLock { $0.sentBytes } }
 
+    /// Leader: bytes of messages that wait here for their way to assistants.
+    package var unsentBytes: Int { state.withLock { $0.unsentBytes } }
+
     /// Leader: begins another attempt with these assistants; what belonged to earlier ones is forgotten.
     package func begin(round: Int, assistants: [Int]) {
         state.withLock { state in
@@ -118,7 +123,10 @@ package final class AssistanceParty: Sendable {
 
     /// Sends the tensor's bytes; it must not be written afterwards.
     package func send(_ tensor: Tensor, _ subject: AssistanceSubject, from: Int, to seat: Int) {
-        state.withLock { $0.sentBytes += tensor.byteCount }
+        state.withLock { state in
+            state.sentBytes += tensor.byteCount
+            if isLeader { state.unsentBytes += tensor.byteCount }
+        }
         let part = AssistPart(
             round: UInt32(clamping: subject.round), from: UInt32(clamping: from), to: UInt32(clamping: seat),
             kind: UInt32(clamping: subject.kind), tag: UInt32(clamping: subject.tag),
@@ -258,6 +266,9 @@ package final class AssistanceParty: Sendable {
         arrival.signal()
         return fits
     }
+
+    /// Leader: so many bytes wait no longer.
+    func noteLeft(_ bytes: Int) { state.withLock { $0.unsentBytes -= bytes } }
 
     func join(_ seat: Int) {
         state.withLock { _ = $0.seats.insert(seat) }

@@ -74,6 +74,10 @@ extension DataServer {
 
     private func enqueue(_ whole: AssistPart, _ tensor: PinnedTensor, _ secret: [UInt8]) {
         let seat = Int(whole.to)
+        guard parties[secret]?.seats[seat] != nil else {
+            parties[secret]?.party.noteLeft(tensor.count)
+            return
+        }
         for (part, payload) in AssistPart.pieces(of: tensor, whole) {
             parties[secret]?.seats[seat]?.queue.append((part, payload))
         }
@@ -83,7 +87,9 @@ extension DataServer {
     private func pump(_ number: Int, _ secret: [UInt8]) {
         while let seat = parties[secret]?.seats[number], !seat.isParked, let next = seat.queue.first {
             switch reply(.assistPart(next.part), to: TransferKey(peer: seat.peer, sequence: 0), payload: next.payload) {
-            case .sent: parties[secret]?.seats[number]?.queue.removeFirst()
+            case .sent:
+                parties[secret]?.seats[number]?.queue.removeFirst()
+                if next.part.from == 0 { parties[secret]?.party.noteLeft(Int(next.part.length)) }
             case .unreachable: lose(number, secret, Failure("connection_lost", "its connection is gone"))
             case .full:
                 parties[secret]?.seats[number]?.isParked = true
@@ -101,6 +107,8 @@ extension DataServer {
     private func lose(_ number: Int, _ secret: [UInt8], _ reason: Failure) {
         guard let seat = parties[secret]?.seats.removeValue(forKey: number) else { return }
         seatedPeers[seat.peer] = nil
+        let unsent = seat.queue.reduce(0) { $1.part.from == 0 ? $0 + Int($1.part.length) : $0 }
+        parties[secret]?.party.noteLeft(unsent)
         parties[secret]?.party.lose(number, reason)
         closeIfSent(secret)
         logger.warning("assistant \(number) is gone: \(reason.code): \(reason.message)")

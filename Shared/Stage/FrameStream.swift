@@ -34,7 +34,9 @@ package struct ClipShape: Codable, Sendable, Hashable {
 
 /// The leader's end: sends a clip's frames to whoever follows, from the first one on, whenever that one comes.
 package final class FrameSender {
-    private let party: AssistanceParty?
+    /// Nil when nobody can follow, or nobody could keep up.
+    private var party: AssistanceParty?
+    private let backlogLimit: Int
     private var follower: Int?
     private var round = 0
     private var sent = 0
@@ -42,8 +44,13 @@ package final class FrameSender {
     /// Frames of one message at the most.
     private static let framesPerMessage = 16
 
-    /// - Parameter party: nil when nobody can follow.
-    package init(_ party: AssistanceParty?) { self.party = party }
+    /// - Parameters:
+    ///   - party: nil when nobody can follow.
+    ///   - backlogLimit: bytes of copies that may wait here; a follower that needs more is let go.
+    package init(_ party: AssistanceParty?, backlogLimit: Int = 256 << 20) {
+        self.party = party
+        self.backlogLimit = backlogLimit
+    }
 
     /// The clip is begun again: what was sent of it is worth nothing.
     package func restart() { follower = nil }
@@ -51,6 +58,12 @@ package final class FrameSender {
     /// Sends what is new among the first `count` frames of the clip `[T, H, W, 3]`, uint8. Never waits.
     package func send(_ clip: Tensor, count: Int) {
         guard let party, let seat = party.assistants.last else { return }
+        let new = count - (seat == follower ? sent : 0), frameBytes = clip.byteCount / max(1, clip.shape[0])
+        guard party.unsentBytes + new * frameBytes <= backlogLimit else {
+            party.leave("assistance_over", "it did not keep up")
+            self.party = nil
+            return
+        }
         if seat != follower {
             let shape = ClipShape(frames: clip.shape[0], height: clip.shape[1], width: clip.shape[2])
             guard let text = try? CanonicalJSON.encode(shape) else { return }

@@ -69,6 +69,25 @@ struct FrameStreamTests {
         #expect(end?.code == "assistance_over")
     }
 
+    @Test("a follower that comes too late, or falls behind, is let go rather than kept up with")
+    func tooLate() throws {
+        let (leader, follower) = AssistanceParty.pair()
+        let sender = FrameSender(leader, backlogLimit: 20 * 18), receiver = receiver(follower)
+        sender.send(clip(41), count: 20)
+        sender.send(clip(41), count: 40)
+        _ = try receiver.nextClip()
+        _ = try receiver.nextFrames()
+        _ = try receiver.nextFrames()
+
+        let (other, late) = AssistanceParty.pair()
+        let slow = FrameSender(other, backlogLimit: 20 * 18)
+        slow.send(clip(41), count: 21)
+        slow.send(clip(41), count: 41)
+        slow.finish()
+        let end = #expect(throws: Failure.self) { _ = try self.receiver(late).nextClip() }
+        #expect(end?.code == "assistance_over" && end?.message == "it did not keep up")
+    }
+
     @Test("a worker that is told to stop does not wait for frames")
     func stopped() throws {
         let (_, follower) = AssistanceParty.pair()
