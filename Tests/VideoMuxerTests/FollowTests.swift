@@ -104,7 +104,7 @@ struct FollowTests {
         #expect(clips.count == 0 && clips.followedJobs.isEmpty)
     }
 
-    @Test("other frames, another container or a decode that ended early are encoded as ever")
+    @Test("other frames or sizes, another container or a decode that ended early are encoded as ever")
     func misses() async throws {
         let clips = EncodedClips(), handler = VideoMuxerHandler(threads: 1, clips: clips)
         let (leader, follower) = AssistanceParty.pair()
@@ -114,7 +114,8 @@ struct FollowTests {
         sender.finish()
         _ = await following.value
         let others = Self.noise([17, 48, 64, 3], seed: 6)
-        for (clip, container) in [(others, OutputContainer.mkv), (frames, .webm)] {
+        let turned = frames.reshaped([17, 64, 48, 3])
+        for (clip, container) in [(others, OutputContainer.mkv), (turned, .mkv), (frames, .webm)] {
             let expected = try await VideoMuxerHandler(threads: 1).run(task(clip, container))
             let result = try await handler.run(task(clip, container))
             #expect(identical(try #require(result.output("video")), try #require(expected.output("video"))))

@@ -1,5 +1,6 @@
 import Failure
 import Media
+import Stage
 import Synchronization
 import Wire
 
@@ -9,7 +10,9 @@ import Wire
 /// itself, whoever made the frames.
 package final class EncodedClips: Sendable {
     struct Key: Hashable, Sendable {
+        /// Of the bytes, which clips of other sizes may share.
         var frames: Digest
+        var shape: ClipShape
         var container: VideoContainer
         var rate: FrameRate
     }

@@ -46,7 +46,8 @@ package struct VideoMuxerHandler: StageHandler {
         let digest = frames.withUnsafeBytes { Digest.of($0) }
         let metadata = try await metadata(digest, parameters, task)
         let format = try Self.format(parameters)
-        let key = EncodedClips.Key(frames: digest, container: format.container, rate: format.rate)
+        let shape = ClipShape(frames: frames.shape[0], height: frames.shape[1], width: frames.shape[2])
+        let key = EncodedClips.Key(frames: digest, shape: shape, container: format.container, rate: format.rate)
         let encoded = try await clips.take(key, job: EncodedClips.job(of: task.name)) { () throws(Failure) in
             try task.checkCancelled()
         }
@@ -94,7 +95,8 @@ package struct VideoMuxerHandler: StageHandler {
             frames.withUnsafeBytes { digest.update($0) }
             try encoder.append(frames: frames)
         }
-        let key = EncodedClips.Key(frames: digest.finalize(), container: format.container, rate: format.rate)
+        let key = EncodedClips.Key(
+            frames: digest.finalize(), shape: shape, container: format.container, rate: format.rate)
         clips.keep(try encoder.finish(), as: key)
     }
 
