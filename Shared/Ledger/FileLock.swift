@@ -28,7 +28,11 @@ final class FileLock: Sendable {
 
     func release() {
         descriptor.withLock { held in
-            if let held { close(held) }
+            if let held {
+                // A child that was forked just now has the descriptor too until it execs: closing ours would not unlock.
+                flock(held, LOCK_UN)
+                close(held)
+            }
             held = nil
         }
     }
