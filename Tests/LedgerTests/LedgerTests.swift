@@ -50,6 +50,25 @@ struct LedgerTests {
         #expect(expected.lastFence == 31)
     }
 
+    @Test("the lock that a child has until it execs, forked by whomever, keeps nobody out once the ledger is closed")
+    func forkedCopy() throws {
+        defer { remove() }
+        var copy: Int32 = -1
+        do {
+            let ledger = try Ledger(directory: directory)
+            let path = directory + "/ledger.lock"
+            let files = FileManager.default, descriptors = try files.contentsOfDirectory(atPath: "/proc/self/fd")
+            let lock = descriptors.compactMap(Int32.init).first {
+                (try? files.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)")) == path
+            }
+            copy = dup(try #require(lock))
+            #expect(throws: Failure.self) { _ = try Ledger(directory: directory) }
+            withExtendedLifetime(ledger) {}
+        }
+        defer { close(copy) }
+        #expect(try Ledger(directory: directory).epoch == 2)
+    }
+
     @Test("after a compaction the same records load, the journal is empty, and the counters go on")
     func compaction() async throws {
         defer { remove() }
