@@ -80,7 +80,7 @@ package final class AutoencoderKLDecoder: Sendable {
         }
         try latents.requireFinite("The latent tensor", field: "latents")
         let scaled = backend.converted(latents, to: .float32).scaled(by: Float(1 / config.scalingFactor))
-        let file = try cacheDirectory.map { (path) throws(Failure) in try CacheFile(directory: path) }
+        let file = try cacheDirectory.map { (path) throws(Failure) in try NamelessFile(directory: path) }
         let frames = backend.permuted(scaled, axes: [0, 2, 3, 1])
         let caches = ConvolutionCaches(file: file)
         guard let member else { return DecodingRun(decoder: self, latents: frames, slab: .whole, caches: caches) }

@@ -7,19 +7,19 @@ import Tensor
 struct ConvolutionCaches: Sendable {
     private enum Kept: Sendable {
         case frame(Tensor)
-        case place(CacheFile.Place)
+        case place(NamelessFile.Place)
     }
 
     /// In the last chunk nothing is kept: no other will ask.
     var isLastChunk = false
     private var kept: [String: [Kept]] = [:]
-    private let file: CacheFile?
+    private let file: NamelessFile?
     /// Where the frames of a convolution lie in the file; they keep their place from chunk to chunk.
     private var offsets: [String: Int] = [:]
     private var end = 0
 
     /// - Parameter file: where the frames wait; nil keeps all in memory.
-    init(file: CacheFile? = nil) { self.file = file }
+    init(file: NamelessFile? = nil) { self.file = file }
 
     /// The frames kept for a convolution, none before its first chunk.
     mutating func take(_ name: String) throws(Failure) -> [Tensor] {
