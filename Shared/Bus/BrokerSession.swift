@@ -5,20 +5,40 @@ import Wire
 actor BrokerSession {
     typealias Watcher = AsyncThrowingStream<JobStatus, any Error>.Continuation
 
-    private struct Watched {
-        var watcher: Watcher
-        var job: String
-        var revision: UInt64 = 0
-        /// Sequence of the newest WATCH, by which an ERROR finds its way.
-        var sequence: UInt64 = 0
-    }
-
     typealias PreviewWatcher = AsyncThrowingStream<Preview, any Error>.Continuation
 
-    private struct PreviewWatched {
-        var watcher: PreviewWatcher
-        var job: String
-        var sequence: UInt64 = 0
+    /// Who looks at one thing about which jobs.
+    private struct Audience<Element: Sendable> {
+        typealias Watcher = AsyncThrowingStream<Element, any Error>.Continuation
+
+        struct Entry {
+            var watcher: Watcher
+            var job: String
+            /// Of what was seen last, where that has one.
+            var revision: UInt64 = 0
+            /// Sequence of the newest message that asked, by which an ERROR finds its way.
+            var sequence: UInt64 = 0
+        }
+
+        var entries: [UInt64: Entry] = [:]
+        private var nextIdentity: UInt64 = 0
+
+        mutating func add(_ watcher: Watcher, to job: String) -> UInt64 {
+            nextIdentity += 1
+            entries[nextIdentity] = Entry(watcher: watcher, job: job)
+            return nextIdentity
+        }
+
+        mutating func remove(_ watcher: Watcher, from job: String) {
+            entries = entries.filter { $0.value.job != job || $0.value.watcher != watcher }
+        }
+
+        /// Ends those whose entries `isOver` chooses.
+        mutating func end(_ failure: Failure, where isOver: (Entry) -> Bool = { _ in true }) {
+            let over = entries.filter { isOver($0.value) }
+            for identity in over.keys { entries[identity] = nil }
+            for entry in over.values { entry.watcher.finish(throwing: failure) }
+        }
     }
 
     /// A lost EVENT is made up for by asking again, and so a PREVIEW_WATCH is kept alive.
@@ -29,9 +49,8 @@ actor BrokerSession {
     private(set) var storeLocations: [Location] = []
     /// The broker's name among several.
     private(set) var cell = ""
-    private var watched: [UInt64: Watched] = [:]
-    private var previewed: [UInt64: PreviewWatched] = [:]
-    private var nextIdentity: UInt64 = 0
+    private var watched = Audience<JobStatus>()
+    private var previewed = Audience<Preview>()
     private var reader: Task<Void, Never>?
     private var reminder: Task<Void, Never>?
     private var hasGreeted = false
@@ -66,12 +85,8 @@ actor BrokerSession {
         reader?.cancel()
         reminder?.cancel()
         await control.close()
-        let open = watched.values
-        watched = [:]
-        for entry in open { entry.watcher.finish(throwing: Failure("bus_closed", "the broker client was closed")) }
-        let looking = previewed.values
-        previewed = [:]
-        for entry in looking { entry.watcher.finish(throwing: Failure("bus_closed", "the broker client was closed")) }
+        watched.end(Self.closed)
+        previewed.end(Self.closed)
     }
 
     /// - Parameter patience: how long to wait for the answer; nil = as long as for any.
@@ -82,6 +97,8 @@ actor BrokerSession {
     static func unexpected(_ message: Message) -> Failure {
         Failure("unexpected", "the broker answered with \(message.messageKind)")
     }
+
+    private static var closed: Failure { Failure("bus_closed", "the broker client was closed") }
 
     private func greet() async throws(Failure) {
         let reply = try await control.request(.clientHello, timeout: timeout)
@@ -94,61 +111,47 @@ actor BrokerSession {
     // MARK: Watching
 
     func watch(_ job: String, _ watcher: Watcher) async {
-        guard !isClosed else {
-            return watcher.finish(throwing: Failure("bus_closed", "the broker client was closed"))
-        }
-        // Whoever cancelled this may have had `forget` run before it.
-        guard !Task.isCancelled else { return }
-        nextIdentity += 1
-        watched[nextIdentity] = Watched(watcher: watcher, job: job)
-        await sendWatch(nextIdentity)
+        guard mayWatch(watcher) else { return }
+        await sendWatch(watched.add(watcher, to: job))
     }
 
-    func forget(_ job: String, _ watcher: Watcher) {
-        for (identity, entry) in watched where entry.job == job && entry.watcher == watcher {
-            watched[identity] = nil
-        }
+    func forget(_ job: String, _ watcher: Watcher) { watched.remove(watcher, from: job) }
+
+    func watchPreviews(_ job: String, _ watcher: PreviewWatcher) async {
+        guard mayWatch(watcher) else { return }
+        await sendPreviewWatch(previewed.add(watcher, to: job))
+    }
+
+    func forgetPreviews(_ job: String, _ watcher: PreviewWatcher) { previewed.remove(watcher, from: job) }
+
+    private func mayWatch<Element>(_ watcher: AsyncThrowingStream<Element, any Error>.Continuation) -> Bool {
+        if isClosed { watcher.finish(throwing: Self.closed) }
+        // Whoever cancelled this may have had `forget` run before it.
+        return !isClosed && !Task.isCancelled
     }
 
     private func sendWatch(_ identity: UInt64) async {
-        guard let entry = watched[identity] else { return }
+        guard let entry = watched.entries[identity] else { return }
         let sequence = await control.send(.watch(Watch(job: entry.job, revision: entry.revision)))
-        if let sequence { watched[identity]?.sequence = sequence }
-    }
-
-    func watchPreviews(_ job: String, _ watcher: PreviewWatcher) async {
-        guard !isClosed else {
-            return watcher.finish(throwing: Failure("bus_closed", "the broker client was closed"))
-        }
-        guard !Task.isCancelled else { return }
-        nextIdentity += 1
-        previewed[nextIdentity] = PreviewWatched(watcher: watcher, job: job)
-        await sendPreviewWatch(nextIdentity)
-    }
-
-    func forgetPreviews(_ job: String, _ watcher: PreviewWatcher) {
-        for (identity, entry) in previewed where entry.job == job && entry.watcher == watcher {
-            previewed[identity] = nil
-        }
+        if let sequence { watched.entries[identity]?.sequence = sequence }
     }
 
     private func sendPreviewWatch(_ identity: UInt64) async {
-        guard let entry = previewed[identity] else { return }
-        if let sequence = await control.send(.previewWatch(job: entry.job)) {
-            previewed[identity]?.sequence = sequence
-        }
+        guard let entry = previewed.entries[identity] else { return }
+        let sequence = await control.send(.previewWatch(job: entry.job))
+        if let sequence { previewed.entries[identity]?.sequence = sequence }
     }
 
     private func watchAgain() async {
-        for identity in watched.keys.sorted() { await sendWatch(identity) }
-        for identity in previewed.keys.sorted() { await sendPreviewWatch(identity) }
+        for identity in watched.entries.keys.sorted() { await sendWatch(identity) }
+        for identity in previewed.entries.keys.sorted() { await sendPreviewWatch(identity) }
     }
 
     private func handle(_ event: ControlClient.Event) async {
         switch event {
         case .connected:
             // A broker that restarted may have another store address; its revisions may have begun anew.
-            for identity in watched.keys { watched[identity]?.revision = 0 }
+            for identity in watched.entries.keys { watched.entries[identity]?.revision = 0 }
             await watchAgain()
             if hasGreeted { Task { try? await self.greet() } }
         case .disconnected: break
@@ -159,26 +162,23 @@ actor BrokerSession {
     private func deliver(_ envelope: Envelope) {
         switch envelope.message {
         case .event(let status):
-            for (identity, entry) in watched where entry.job == status.job {
+            for (identity, entry) in watched.entries where entry.job == status.job {
                 guard status.revision > entry.revision || status.state.isTerminal else { continue }
-                watched[identity]?.revision = status.revision
+                watched.entries[identity]?.revision = status.revision
                 entry.watcher.yield(status)
                 if status.state.isTerminal {
-                    watched[identity] = nil
+                    watched.entries[identity] = nil
                     entry.watcher.finish()
                 }
             }
         case .preview(let preview):
-            for entry in previewed.values where entry.job == preview.lease.task.job { entry.watcher.yield(preview) }
+            for entry in previewed.entries.values where entry.job == preview.lease.task.job {
+                entry.watcher.yield(preview)
+            }
         case .error(let reply):
-            for (identity, entry) in previewed where entry.sequence != 0 && entry.sequence == envelope.inReplyTo {
-                previewed[identity] = nil
-                entry.watcher.finish(throwing: Failure(reply))
-            }
-            for (identity, entry) in watched where entry.sequence != 0 && entry.sequence == envelope.inReplyTo {
-                watched[identity] = nil
-                entry.watcher.finish(throwing: Failure(reply))
-            }
+            let failure = Failure(reply), sequence = envelope.inReplyTo
+            previewed.end(failure) { $0.sequence != 0 && $0.sequence == sequence }
+            watched.end(failure) { $0.sequence != 0 && $0.sequence == sequence }
         default: break
         }
     }
