@@ -114,22 +114,7 @@ final class SilentServer: Sendable {
     private let descriptor: Int32
     private let port: UInt16
 
-    init() {
-        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let listening = descriptor
-        let bound = withUnsafeMutablePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-                bind(listening, generic, length) == 0 && listen(listening, 8) == 0
-                    && getsockname(listening, generic, &length) == 0
-            }
-        }
-        precondition(bound, "cannot listen on loopback")
-        port = UInt16(bigEndian: address.sin_port)
-    }
+    init() { (descriptor, port) = listenOnLoopback() }
 
     var baseURL: String { "http://127.0.0.1:\(port)/v1" }
 

@@ -22,20 +22,7 @@ final class ChatServer: Sendable {
 
     init(_ answers: [Answer]) {
         self.answers = Mutex(answers)
-        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let listening = descriptor
-        let bound = withUnsafeMutablePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-                bind(listening, generic, length) == 0 && listen(listening, 8) == 0
-                    && getsockname(listening, generic, &length) == 0
-            }
-        }
-        precondition(bound, "cannot listen on loopback")
-        port = UInt16(bigEndian: address.sin_port)
+        (descriptor, port) = listenOnLoopback()
         DispatchQueue(label: "chat server").async { [self] in serve() }
     }
 
@@ -80,4 +67,21 @@ final class ChatServer: Sendable {
         }
         return String(decoding: bytes, as: UTF8.self)
     }
+}
+
+/// A socket that listens on a free port of 127.0.0.1.
+func listenOnLoopback() -> (descriptor: Int32, port: UInt16) {
+    let listening = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let bound = withUnsafeMutablePointer(to: &address) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
+            bind(listening, generic, length) == 0 && listen(listening, 8) == 0
+                && getsockname(listening, generic, &length) == 0
+        }
+    }
+    precondition(bound, "cannot listen on loopback")
+    return (listening, UInt16(bigEndian: address.sin_port))
 }
